@@ -1,0 +1,1 @@
+"""The profile: schema, layered loading, origin of each value."""

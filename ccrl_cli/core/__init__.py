@@ -1,0 +1,1 @@
+"""The field's formulas as pure functions: standard library and numpy only."""

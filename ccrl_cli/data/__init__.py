@@ -1,0 +1,1 @@
+"""Input files, sample corpora and prompts."""

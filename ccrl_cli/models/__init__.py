@@ -1,0 +1,1 @@
+"""Model references, download, conversion and loading."""

@@ -1,0 +1,1 @@
+"""One use case a module; each takes a profile and returns plain results."""

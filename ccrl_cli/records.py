@@ -1,0 +1,182 @@
+"""Frozen records that cross layers. Plain data: no behaviour beyond small derived values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Outcome = Literal["valid", "repaired", "invalid"]
+Finish = Literal["stop", "length", "error"]
+
+
+def content_id(text: str) -> str:
+    """Return the 16 hexadecimal digits that identify an input by its text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entity:
+    """A mention as a model writes it: surface text and type identifier."""
+
+    text: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A mention placed on tokens: half-open token range ``[start, end)`` and type identifier."""
+
+    start: int
+    end: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input sentence.
+
+    Attributes:
+        text: the sentence as it is shown to a model.
+        tokens: T tokens, in order of appearance in ``text``.
+        offsets: T half-open character ranges of the tokens in ``text``.
+        gold: gold spans over tokens, or None for an unlabelled input.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    gold: tuple[Span, ...] | None = None
+
+    @property
+    def id(self) -> str:
+        """Content identifier (16 hex digits): equal texts are one input."""
+        return content_id(self.text)
+
+    def without_gold(self) -> Example:
+        """Return the same input with its gold labels removed, as training code must see it."""
+        return replace(self, gold=None)
+
+    def span_text(self, span: Span) -> str:
+        """Return the surface text that a span covers."""
+        return self.text[self.offsets[span.start][0] : self.offsets[span.end - 1][1]]
+
+    def gold_entities(self) -> tuple[Entity, ...]:
+        """Return the gold mentions in text order; raises ValueError on an unlabelled input."""
+        if self.gold is None:
+            raise ValueError(f"input {self.id} has no gold labels")
+        return tuple(Entity(self.span_text(s), s.type) for s in sorted(self.gold))
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled answer.
+
+    Attributes:
+        mean_logprob: mean log-probability (nats) of the sampled tokens under the untempered model.
+        num_tokens: sampled tokens, the end token included.
+        finish: ``stop`` (end token), ``length`` (cut at the limit) or ``error``.
+    """
+
+    text: str
+    mean_logprob: float | None
+    num_tokens: int
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Parse:
+    """What a completion says: its outcome and its mentions, in the order written.
+
+    Mentions of unknown type are kept (they are wrong predictions, not missing ones) and counted.
+    """
+
+    outcome: Outcome
+    entities: tuple[Entity, ...] = ()
+    num_unknown_types: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Mentions placed on tokens, and those that the text does not contain."""
+
+    spans: tuple[Span, ...]
+    hallucinated: tuple[Entity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a completion store: K completions of one input by one model."""
+
+    input_id: str
+    text: str
+    model: str
+    completions: tuple[Completion, ...]
+    identity: Mapping[str, Any]
+    pseudo_label: tuple[Entity, ...] = ()
+    confidence: float = 0.0
+    created: str = ""
+    seconds: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabel:
+    """The model's own label of one input.
+
+    Attributes:
+        entities: mentions used as the target.
+        abstained: mentions that count neither for nor against (vote share between the limits).
+        votes: every mention seen, with its share of the K completions.
+        confidence: value of the named metric, in [0, 1].
+        metric: name of the confidence metric.
+        rule: ``majority`` or ``entity_vote``.
+        num_completions: K, invalid completions included.
+        num_invalid: completions that did not parse.
+    """
+
+    input_id: str
+    entities: tuple[Entity, ...]
+    confidence: float
+    metric: str
+    rule: str
+    num_completions: int
+    num_invalid: int = 0
+    abstained: tuple[Entity, ...] = ()
+    votes: tuple[tuple[Entity, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Counts of one comparison; the ratios follow from them (fractions, not percent)."""
+
+    true_positives: int = 0
+    false_positives: int = 0
+    false_negatives: int = 0
+
+    @property
+    def precision(self) -> float:
+        """Share of predictions that are right; 0 when nothing was predicted but something was due."""
+        found = self.true_positives + self.false_positives
+        return self.true_positives / found if found else float(self.false_negatives == 0)
+
+    @property
+    def recall(self) -> float:
+        """Share of gold mentions that were found; 0 when nothing was due but something was found."""
+        due = self.true_positives + self.false_negatives
+        return self.true_positives / due if due else float(self.false_positives == 0)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; F1(nothing, nothing) = 1."""
+        total = 2 * self.true_positives + self.false_positives + self.false_negatives
+        return 2 * self.true_positives / total if total else 1.0
+
+    def __add__(self, other: Score) -> Score:
+        return Score(
+            self.true_positives + other.true_positives,
+            self.false_positives + other.false_positives,
+            self.false_negatives + other.false_negatives,
+        )

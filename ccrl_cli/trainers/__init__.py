@@ -1,0 +1,1 @@
+"""Backends that update a model."""
