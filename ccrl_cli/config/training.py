@@ -1,0 +1,183 @@
+"""Profile sections of the two updates of weights: supervised warm-up and GRPO."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ccrl_cli.config.base import (
+    Count,
+    CountOrZero,
+    Names,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Section,
+    Share,
+    Text,
+)
+
+Scheduler = Literal["constant", "constant_with_warmup", "linear", "cosine"]
+Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
+
+
+class Warmup(Section):
+    """Supervised fine-tuning on labelled source data: the starting model of small-model runs."""
+
+    enabled: bool = Field(
+        default=False, description="Run the warm-up as the first step of `ccrl run`."
+    )
+    method: Literal["lora", "full"] = Field(
+        default="lora", description="Train an adapter (lora) or every weight (full)."
+    )
+    epochs: Positive = Field(default=2.0, description="Passes over the labelled source data.")
+    max_steps: Count | None = Field(
+        default=None, description="Optimiser steps at most; when set, epochs no longer decides."
+    )
+    learning_rate: Positive = Field(default=2e-4, description="Peak learning rate.")
+    batch_size: Count = Field(default=32, description="Examples in one optimiser step.")
+    micro_batch_size: Count = Field(
+        default=8, description="Examples in one forward pass; divides batch_size."
+    )
+    max_tokens: Count = Field(
+        default=512,
+        description="Longest prompt plus answer in tokens; longer examples are left out.",
+    )
+    drop_types: Share = Field(
+        default=0.5,
+        description="Share of the types absent from a sentence that its prompt leaves out, "
+        "so that the model learns to read the type list.",
+    )
+    rename_types: Share = Field(
+        default=0.0, description="Probability that a type appears under another name in a prompt."
+    )
+    lora_rank: Count = Field(
+        default=16, description="Rank of the adapter; read when method is lora."
+    )
+    lora_alpha: Positive = Field(default=32.0, description="Scale of the adapter: alpha / rank.")
+    sets: Names = Field(
+        default=(),
+        description="Labelled data sets beside data.source (sample:NAME, hub:ID or a path).",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of "
+                f"micro_batch_size ({self.micro_batch_size})"
+            )
+        return self
+
+
+class Training(Section):
+    """GRPO (Shao et al., arXiv 2402.03300) over the curriculum; every option that moves numbers."""
+
+    backend: Literal["auto", "trl", "unsloth"] = Field(
+        default="auto",
+        description="Trainer; auto takes unsloth where it is installed and a GPU is there.",
+    )
+    epochs: Positive = Field(
+        default=1.0,
+        description="Update budget, in passes over all target inputs: steps = epochs x N / "
+        "prompts_per_step, whatever share is open.",
+    )
+    max_steps: Count | None = Field(
+        default=None, description="Optimiser steps at most; when set, epochs no longer decides."
+    )
+    prompts_per_step: Count = Field(
+        default=8, description="Distinct prompts in one optimiser step."
+    )
+    num_generations: Annotated[int, Field(ge=2)] = Field(
+        default=8, description="G, rollouts of one prompt in a step (a group)."
+    )
+    micro_batch_size: Count = Field(
+        default=8,
+        description="Rollouts in one forward pass; divides prompts_per_step x num_generations.",
+    )
+    learning_rate: Positive = Field(default=1e-5, description="Peak learning rate.")
+    lr_scheduler: Scheduler = Field(
+        default="constant_with_warmup", description="Shape of the learning rate over the run."
+    )
+    lr_warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.05, description="Share of the steps in which the learning rate rises from zero."
+    )
+    weight_decay: NonNegative = Field(default=0.0, description="Decoupled weight decay.")
+    max_grad_norm: Positive = Field(default=1.0, description="Gradients are clipped to this norm.")
+    optimizer: Optimizer = Field(
+        default="adamw_torch", description="Optimiser; the 8-bit ones need bitsandbytes."
+    )
+    beta: NonNegative = Field(
+        default=0.01, description="Weight of the KL term to the starting policy; 0 leaves it out."
+    )
+    epsilon: Positive = Field(default=0.2, description="Lower clip of the probability ratio.")
+    epsilon_high: Positive = Field(
+        default=0.2, description="Upper clip of the probability ratio (DAPO: 0.28)."
+    )
+    loss_type: Literal["dapo", "dr_grpo", "grpo", "bnpo"] = Field(
+        default="dr_grpo", description="How token losses are averaged."
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        default="none",
+        description="Divide advantages by the reward spread of the group, the batch or not.",
+    )
+    num_iterations: Count = Field(
+        default=1, description="Optimiser passes over one set of rollouts."
+    )
+    temperature: Positive = Field(default=1.0, description="Sampling temperature of rollouts.")
+    top_p: PositiveShare = Field(
+        default=1.0, description="Nucleus of rollouts; 1 keeps every token."
+    )
+    top_k: CountOrZero = Field(
+        default=0, description="Most likely tokens kept in rollouts; 0 keeps all."
+    )
+    max_prompt_tokens: Count = Field(
+        default=1024,
+        description="Longest prompt; inputs with longer ones are left out and counted.",
+    )
+    max_completion_tokens: Count = Field(default=256, description="Longest rollout in tokens.")
+    mask_truncated_completions: bool = Field(
+        default=False, description="Leave rollouts cut at the limit out of the loss."
+    )
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = Field(
+        default="sum_then_normalize", description="How the reward parts become one advantage."
+    )
+    confidence_weight: Literal["none", "advantage"] = Field(
+        default="none", description="Scale each input's advantages by its confidence, or not."
+    )
+    lora_rank: Count = Field(default=16, description="Rank of the adapter.")
+    lora_alpha: Positive = Field(default=32.0, description="Scale of the adapter: alpha / rank.")
+    lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0, description="Dropout on the adapter's input."
+    )
+    lora_target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="Linear layers that get an adapter.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=True, description="Recompute activations in the backward pass: slower, less memory."
+    )
+    save_every_steps: Count = Field(
+        default=50, description="Optimiser steps between two checkpoints."
+    )
+    keep_checkpoints: Count = Field(default=2, description="Newest checkpoints kept on disk.")
+    probe_size: CountOrZero = Field(
+        default=32,
+        description="Inputs of the fixed batch on which the KL to the start is measured; 0: none.",
+    )
+    probe_every_steps: Count = Field(default=10, description="Optimiser steps between two probes.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        rollouts = self.prompts_per_step * self.num_generations
+        if rollouts % self.micro_batch_size:
+            raise ValueError(
+                f"prompts_per_step x num_generations ({rollouts}) must be a multiple of "
+                f"micro_batch_size ({self.micro_batch_size})"
+            )
+        if self.epsilon_high < self.epsilon:
+            raise ValueError(
+                f"epsilon_high ({self.epsilon_high:g}) must not be below epsilon ({self.epsilon:g})"
+            )
+        return self
