@@ -42,6 +42,8 @@ class ReadCounts:
         mentions: gold mentions.
         converted_tags: tags that changed because the file is not IOB2.
         repaired_tags: tags that break the file's own scheme, read as beginning a mention.
+        other_types: gold mentions left out because their type is not among the labels asked for.
+        truncated: sentences left out by a limit on their number.
     """
 
     sentences: int = 0
@@ -52,6 +54,8 @@ class ReadCounts:
     mentions: int = 0
     converted_tags: int = 0
     repaired_tags: int = 0
+    other_types: int = 0
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
