@@ -1,0 +1,239 @@
+"""Mentions to token spans, and token spans to BIO tags and back."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from ccrl_cli.records import Alignment, Entity, Example, Span
+
+# Scripts written without spaces (Thai to Khmer, kana, Han): each character is a token.
+_UNSPACED = (
+    "\u0e00-\u0e4f\u0e80-\u0ecf\u1000-\u109f\u1780-\u17df"
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_WORD = rf"[^\W{_UNSPACED}]"
+_TOKEN = re.compile(rf"\d++(?:[.,'’\-]\d++)*+{_WORD}*+|{_WORD}++|\S")
+_JOINERS = "\u200c\u200d"
+
+Place = tuple[int, int, int]
+"""Token range [start, end) and the bit mask of its tokens."""
+
+
+def tokenize(text: str) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """Split a text into tokens for inputs that come without any.
+
+    A token is a number with its inner marks (``3.5``, ``1,000``, ``2019-20``, ``1'000``) and any
+    letters glued to it (``4th``), a run of letters, or one other visible character. Hyphens and
+    apostrophes between letters split, so that ``Obama`` in ``Obama's`` and ``York`` in
+    ``York-based`` can be mentions. Combining marks stay with their letter; characters of scripts
+    written without spaces are tokens of their own.
+
+    Returns:
+        T tokens and their T half-open character ranges, in order, covering every character that
+        is not whitespace.
+    """
+    offsets = [match.span() for match in _TOKEN.finditer(text)]
+    if not text.isascii():
+        offsets = _join_marks(text, offsets)
+    return tuple(text[start:end] for start, end in offsets), tuple(offsets)
+
+
+def _join_marks(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Glue combining marks and joiners to the token before, and letters after such a mark."""
+    joined: list[tuple[int, int]] = []
+    for start, end in offsets:
+        if joined and joined[-1][1] == start:
+            first, last = text[start], text[start - 1]
+            if _is_mark(first) or (_is_mark(last) and _continues(first, last)):
+                joined[-1] = (joined[-1][0], end)
+                continue
+        joined.append((start, end))
+    return joined
+
+
+def _is_mark(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character)[0] == "M"
+
+
+def _continues(first: str, mark: str) -> bool:
+    """Return whether a character goes on with a word that a mark interrupted."""
+    return mark in _JOINERS or re.match(_WORD, first) is not None
+
+
+def mention_key(text: str) -> str:
+    """Return the form under which mentions are compared: no whitespace, canonical composition.
+
+    Two texts have one key exactly when they are equal up to whitespace and canonical (NFC)
+    equivalence; case counts. The decomposed form is used because, unlike the composed one, the
+    form of a sequence of tokens is the sequence of their forms.
+    """
+    condensed = "".join(text.split())
+    return condensed if condensed.isascii() else unicodedata.normalize("NFD", condensed)
+
+
+class Aligner:
+    """Where the mentions of one input can stand; built once, used for all its completions."""
+
+    def __init__(self, example: Example) -> None:
+        """Index an input.
+
+        Args:
+            example: text and T tokens with their character ranges.
+        """
+        pieces: list[str] = []
+        self._starts: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        length = covered = 0
+        for index, (start, end) in enumerate(example.offsets):
+            gap = mention_key(example.text[covered:start])
+            token = mention_key(example.text[start:end])
+            covered = end
+            pieces += (gap, token)
+            length += len(gap)
+            if token:
+                self._starts[length] = index
+                length += len(token)
+                self._ends[length] = index + 1
+        self._condensed = "".join(pieces)
+        self._places: dict[str, tuple[Place, ...]] = {}
+        self.num_tokens = len(example.offsets)
+
+    def places(self, key: str) -> tuple[Place, ...]:
+        """Return every place of a mention, left to right; they may overlap each other.
+
+        Args:
+            key: the mention as :func:`mention_key` writes it.
+        """
+        known = self._places.get(key)
+        if known is not None:
+            return known
+        if not key:
+            return ()
+        found: list[Place] = []
+        position = self._condensed.find(key)
+        while position >= 0:
+            start, end = self._starts.get(position), self._ends.get(position + len(key))
+            if start is not None and end is not None:
+                found.append((start, end, (1 << end) - (1 << start)))
+            position = self._condensed.find(key, position + 1)
+        places = tuple(found)
+        if places:  # at most T² keys; what is not found is not kept, so memory stays bounded
+            self._places[key] = places
+        return places
+
+    def count(self, key: str) -> int:
+        """Return how many times a mention can be placed without overlap."""
+        used = number = 0
+        for _, _, mask in self.places(key):
+            if not mask & used:
+                used |= mask
+                number += 1
+        return number
+
+    def place(self, keys: Sequence[str], used: int = 0) -> list[Place | None]:
+        """Place mentions: longest first, each at the leftmost place that is free.
+
+        Mentions of equal length go in the order given.
+
+        Args:
+            keys: n mentions as :func:`mention_key` writes them.
+            used: bit mask of the tokens that are taken already.
+
+        Returns:
+            n places; None where a mention is not in the text or all its places are taken.
+        """
+        placed: list[Place | None] = [None] * len(keys)
+        # A place that is taken stays taken, so one iterator a mention never looks back.
+        open_places = {key: iter(self.places(key)) for key in keys}
+        for index in sorted(range(len(keys)), key=lambda i: -len(keys[i])):
+            for place in open_places[keys[index]]:
+                if not place[2] & used:
+                    used |= place[2]
+                    placed[index] = place
+                    break
+        return placed
+
+    def align(self, entities: Iterable[Entity]) -> Alignment:
+        """Place mentions on tokens; see :func:`align_entities`."""
+        mentions = tuple(entities)
+        places = self.place([mention_key(mention.text) for mention in mentions])
+        spans: list[Span] = []
+        hallucinated: list[Entity] = []
+        for mention, place in zip(mentions, places, strict=True):
+            if place is None:
+                hallucinated.append(mention)
+            else:
+                spans.append(Span(place[0], place[1], mention.type))
+        if len(spans) > 1:
+            spans.sort(key=lambda span: span.start)
+        return Alignment(tuple(spans), tuple(hallucinated))
+
+
+def align_entities(entities: Iterable[Entity], example: Example) -> Alignment:
+    """Place each mention on tokens: longest first, leftmost free place, no overlap.
+
+    Mentions of equal length go in the order written. A mention must begin and end on token
+    boundaries. Whitespace and Unicode composition do not matter, case does. Two mentions of one
+    name take two places. What cannot be placed, because the text does not hold it or because its
+    places are taken, is hallucinated. For many completions of one input build one
+    :class:`Aligner`.
+
+    Returns:
+        Spans in text order, and hallucinated mentions in the order written.
+    """
+    return Aligner(example).align(entities)
+
+
+def spans_to_bio(spans: Iterable[Span], length: int) -> list[str]:
+    """Return the IOB2 tags of non-overlapping spans over ``length`` tokens.
+
+    Raises:
+        ValueError: spans are empty, overlap, or leave the sentence.
+    """
+    ordered = sorted(spans)
+    for span in ordered:
+        if not 0 <= span.start < span.end <= length:
+            raise ValueError(f"{span} is not a range of {length} tokens")
+    for left, right in pairwise(ordered):
+        if left.end > right.start:
+            raise ValueError(f"{left} and {right} overlap")
+    tags = ["O"] * length
+    for span in ordered:
+        tags[span.start] = f"B-{span.type}"
+        tags[span.start + 1 : span.end] = [f"I-{span.type}"] * (span.end - span.start - 1)
+    return tags
+
+
+def bio_to_spans(tags: Sequence[str], *, strict: bool = False) -> tuple[Span, ...]:
+    """Return the spans that a tag sequence states.
+
+    Lenient (default, the conlleval convention): a stray ``I-`` begins a span, a change of type
+    ends one; ``E-`` and ``S-`` of IOBES are understood. Strict: IOB2 as seqeval's
+    ``mode="strict"`` reads it, where only ``B-`` begins a span.
+
+    Raises:
+        ValueError: a tag is not ``O`` or a known prefix, a dash and a type.
+    """
+    allowed = "BI" if strict else "BIES"
+    spans: list[Span] = []
+    start: int | None = None
+    previous, current = "O", ""
+    for index, (prefix, kind) in enumerate([*(_split(tag, allowed) for tag in tags), ("O", "")]):
+        if not (previous in "BI" and prefix in "IE" and kind == current):
+            if start is not None:
+                spans.append(Span(start, index, current))
+            start = index if prefix == "B" or (prefix != "O" and not strict) else None
+        previous, current = prefix, kind
+    return tuple(spans)
+
+
+def _split(tag: str, allowed: str) -> tuple[str, str]:
+    if tag == "O":
+        return "O", ""
+    prefix, dash, kind = tag.partition("-")
+    if len(prefix) != 1 or prefix not in allowed or not dash or not kind:
+        raise ValueError(f"{tag!r} is not O or one of {', '.join(allowed)} with a dash and a type")
+    return prefix, kind
