@@ -24,11 +24,9 @@ class Setting:
 
 Layer = dict[Key, Setting]
 
-_ALTERNATIVES: dict[Key, Key] = {
-    ("data", domain, one): ("data", domain, other)
-    for domain in ("source", "target")
-    for one, other in (("name", "path"), ("path", "name"))
-}
+_DATA_SETS = (("data", "source"), ("data", "target"))
+_OF_ONE_SET = ("name", "path", "labels", "train_split", "dev_split", "test_split")
+_TYPE_NAMES = ("data", "type_names")
 
 
 def dotted(key: Key) -> str:
@@ -144,7 +142,7 @@ def read_assignments(assignments: Sequence[str], kinds: Mapping[Key, type]) -> L
                 f"--set {assignment!r} is not an assignment",
                 hint="write --set section.key=value, for example --set training.epochs=2",
             )
-        if key[:2] == ("data", "type_names") and len(key) > 2:
+        if key[:2] == _TYPE_NAMES and len(key) > 2:
             key = (*key[:2], ".".join(key[2:]))
         value = _parse_value(raw.strip(), kinds.get(key))
         found = leaves(value, key) if isinstance(value, dict) else [(key, value)]
@@ -169,14 +167,25 @@ def _parse_toml(raw: str) -> Any:
 
 
 def merge(layers: Sequence[Layer]) -> Layer:
-    """Lay later layers over earlier ones.
+    """Lay later layers over earlier ones, key by key, with two exceptions.
 
-    A data set is a name or a path: the layer that sets one drops the other from those below.
+    A layer that names another data set (or path) drops the name, path, labels and split names that
+    lower layers gave for it. A file that gives type names replaces those of the files it extends.
     """
     merged: Layer = {}
     for layer in layers:
-        for key in layer:
-            if key in _ALTERNATIVES:
-                merged.pop(_ALTERNATIVES[key], None)
+        for key in [key for key in merged if _superseded(key, layer)]:
+            del merged[key]
         merged.update(layer)
     return merged
+
+
+def _superseded(key: Key, layer: Layer) -> bool:
+    if key[:2] in _DATA_SETS and key[-1] in _OF_ONE_SET:
+        return any((*key[:2], name) in layer for name in ("name", "path"))
+    if key[:2] == _TYPE_NAMES:
+        return any(
+            other[:2] == _TYPE_NAMES and setting.origin.startswith("profile")
+            for other, setting in layer.items()
+        )
+    return False

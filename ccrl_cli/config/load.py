@@ -242,7 +242,9 @@ def _validate(merged: Layer, label: str) -> Profile:
         first = _located(details[0])
         field = _FIELDS.get(first)
         raise ProfileError(
-            "; ".join(_sentence(item, merged, label) for item in details),
+            "; ".join(
+                {_located(e): _sentence(e, merged, label) for e in reversed(details)}.values()
+            ),
             hint=f"{dotted(first)}: {field.description}"
             if field
             else "see the values and their origins with `ccrl profile show`",
@@ -266,6 +268,7 @@ def _sentence(item: ErrorDetails, merged: Layer, label: str) -> str:
     if key in merged:
         value = json.dumps(merged[key].value, ensure_ascii=False, default=str)
         return f"{dotted(key)} = {value} is not valid: {reason} ({merged[key].origin})"
-    origins = {s.origin for k, s in merged.items() if k[: len(key)] == key and key}
-    where = next(iter(origins)) if len(origins) == 1 else f"profile {label}"
+    origins = dict.fromkeys(s.origin for k, s in merged.items() if key and k[: len(key)] == key)
+    written = [origin for origin in origins if not origin.startswith("profile")]
+    where = ", ".join(written) or f"profile {label}"
     return f"{dotted(key) + ': ' if key else ''}{reason} ({where})"

@@ -93,7 +93,7 @@ class Model(Section):
 class DataSet(Section):
     """One data set: a named one or files, never both."""
 
-    name: str | None = Field(default=None, description="sample:NAME or hub:ID[@revision].")
+    name: str | None = Field(default=None, description="sample:NAME or hub:ID[:config][@revision].")
     path: str | None = Field(
         default=None, description="File or folder (.jsonl .conll .txt .csv .parquet, gzip too)."
     )
@@ -152,11 +152,16 @@ class Data(Section):
                 raise ValueError(
                     f"type_names gives {other!r} and {identifier!r} the same name {name!r}"
                 )
-        labels = {*self.type_names, *(self.source.labels or ()), *(self.target.labels or ())}
-        for label in sorted(labels):
-            owner = owners.get(" ".join(label.casefold().split()), label)
-            if owner.casefold() != label.casefold():
-                raise ValueError(f"type_names gives {owner!r} a name that is the type {label!r}")
+        for domain in (self.source, self.target):
+            shown: dict[str, str] = {}
+            for label in domain.labels or ():
+                name = self.type_names.get(label, label)
+                other = shown.setdefault(" ".join(name.casefold().split()), label)
+                if other != label:
+                    raise ValueError(
+                        f"the types {other!r} and {label!r} of {domain.reference} have one name "
+                        f"in prompts: {name!r}"
+                    )
         return self
 
 
