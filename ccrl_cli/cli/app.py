@@ -1,0 +1,213 @@
+"""The `ccrl` command: a table of commands imported when called, and the one error boundary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from ccrl_cli import __version__
+from ccrl_cli.cli.options import State, show_help
+from ccrl_cli.cli.output import (
+    Outcome,
+    Status,
+    document,
+    format_values,
+    paint,
+    prepare_streams,
+    write_document,
+    write_line,
+)
+from ccrl_cli.errors import CcrlError, Interrupted, PartialError, UsageError
+
+COMMANDS: dict[str, str] = {
+    "profile": "Profiles: list, show with the origin of each value, check, start one.",
+}
+"""Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""
+
+
+_ERROR_STATUS: dict[int, Status] = {
+    PartialError.exit_code: "partial",
+    Interrupted.exit_code: "interrupted",
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and help, and imports one when it is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replace the called command's entry by the real command, then go on as usual."""
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """Import a command's module and return the command."""
+    module = import_module(f"ccrl_cli.cli.commands.{name}")
+    loaded = get_command(module.app)
+    loaded.name = name
+    return loaded
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Adapt a language model to a new domain without labels, by reinforcement learning on "
+    "its own surest answers.",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ccrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 (its callback acts)
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    show_help(ctx)
+
+
+def _entry() -> None:
+    """Stand for a command in the list of commands."""
+
+
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(_entry)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line; write its result or its error.
+
+    Args:
+        arguments: what follows ``ccrl``.
+
+    Returns:
+        0 done, 1 bug, 2 usage or profile, 3 missing precondition, 4 partial, 5 integrity,
+        130 interrupted.
+    """
+    prepare_streams()
+    flags = _before_separator(arguments)
+    if "--no-color" in flags:
+        os.environ["NO_COLOR"] = "1"
+    as_json = "--json" in flags
+    state = State(command=next((word for word in flags if word in COMMANDS), ""))
+    try:
+        try:
+            with _termination_interrupts():
+                code = app(list(arguments), prog_name="ccrl", obj=state, standalone_mode=False)
+            if code == Interrupted.exit_code:
+                raise KeyboardInterrupt
+            return code if code else _write_outcome(state, as_json)
+        except Exception as error:
+            return _write_error(error, state, as_json)
+        except KeyboardInterrupt as error:
+            return _write_error(error, state, as_json)
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+
+
+def _before_separator(arguments: Sequence[str]) -> list[str]:
+    words = list(arguments)
+    return words[: words.index("--")] if "--" in words else words
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: work stops at a safe place and its state is flushed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write_outcome(state: State, as_json: bool) -> int:
+    outcome = state.outcome
+    if as_json and state.reporter.mode.json:
+        with _reader_may_leave():
+            write_document(_document(state, outcome), sys.stdout)
+    else:
+        text = outcome.text if outcome.text is not None else format_values(outcome.result)
+        with _reader_may_leave():
+            if text:
+                write_line(text, sys.stdout)
+    return PartialError.exit_code if outcome.status == "partial" else 0
+
+
+def _document(
+    state: State, outcome: Outcome, error: dict[str, str | None] | None = None
+) -> dict[str, Any]:
+    return document(state.command or "ccrl", outcome, state.reporter.warnings, error)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Go on when the reader of stdout has closed it: the work itself is done."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered must have a place to go when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _expected(error: BaseException) -> CcrlError | None:
+    """Return the error as one of ours, or None for a bug."""
+    if isinstance(error, CcrlError):
+        return error
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Interrupted("interrupted", hint="what is finished is safe: go on with --resume")
+    if isinstance(error, typer.TyperException):
+        path = getattr(getattr(error, "ctx", None), "command_path", "ccrl")
+        return UsageError(error.format_message(), hint=f"see `{path} --help`")
+    return None
+
+
+def _write_error(error: BaseException, state: State, as_json: bool) -> int:
+    expected = _expected(error)
+    message = expected.message if expected else f"{type(error).__name__}: {error}"
+    hint = expected.hint if expected else "this is a bug in ccrl: report it with the traceback"
+    code = expected.exit_code if expected else 1
+    mode = state.reporter.mode
+    with suppress(BrokenPipeError):
+        if expected is None or mode.verbose:
+            import traceback
+
+            write_line("".join(traceback.format_exception(error)).rstrip(), sys.stderr)
+        write_line(paint("error:", "1;31", sys.stderr, mode) + f" {message}", sys.stderr)
+        if hint:
+            write_line(paint("hint:", "36", sys.stderr, mode) + f" {hint}", sys.stderr)
+    if as_json:
+        outcome = Outcome(status=_ERROR_STATUS.get(code, "error"))
+        details = {"kind": expected.kind if expected else "bug", "message": message, "hint": hint}
+        with _reader_may_leave():
+            write_document(_document(state, outcome, details), sys.stdout)
+    return code
