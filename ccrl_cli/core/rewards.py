@@ -115,11 +115,11 @@ def make_target(
             shares[mention] = max(share, shares.get(mention, 0.0))
     return Target(
         aligner=aligner,
-        places=MappingProxyType({mention: tuple(masks) for mention, masks in places.items()}),
+        places={mention: tuple(masks) for mention, masks in places.items()},
         size=sum(map(len, places.values())),
         num_label_tokens=sum(mask.bit_count() for masks in places.values() for mask in masks),
         abstained=ignored,
-        votes=MappingProxyType(shares),
+        votes=shares,
     )
 
 
