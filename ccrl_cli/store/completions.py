@@ -1,0 +1,264 @@
+"""The store of completions: what is there, what is owed, and adding to it without loss.
+
+One JSON line a record, appended and on disk when ``append`` returns. Opened plainly a store is
+read; as a context manager it is written, by one process at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from ccrl_cli.errors import IntegrityError, PreconditionError, UsageError
+from ccrl_cli.records import Record
+from ccrl_cli.store.codec import (
+    OVERWRITES,
+    content_bytes,
+    identity_differences,
+    record_from_json,
+    record_to_json,
+)
+from ccrl_cli.store.index import Entry, StoreIndex
+from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter, Line, bad_line
+from ccrl_cli.store.shards import shard_of, shard_path
+
+Skip = Literal["pair", "input"]
+_MAX_SHOWN = 6
+
+
+class CompletionStore:
+    """Completions by (input, model) in one file.
+
+    Args:
+        path: the store, or with ``shard`` the store that the shard will be merged into.
+        shard: (I, N), I from 1: write ``<store>.I-of-N.jsonl`` and owe only the inputs of this
+            shard; what the whole store already holds counts as stored.
+
+    Attributes:
+        path: the file that is read and written.
+        torn_bytes: bytes of a torn last line that were left out, or cut off when writing.
+    """
+
+    def __init__(self, path: Path, *, shard: tuple[int, int] | None = None) -> None:
+        self.path = Path(path) if shard is None else shard_path(Path(path), *shard)
+        self.torn_bytes = 0
+        self._shard = shard
+        self._base_path = Path(path) if shard else None
+        self._base = StoreIndex()
+        self._index: StoreIndex | None = None
+        self._was_empty = True
+        self._writer: JsonlWriter | None = None
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> CompletionStore:
+        self._writer = JsonlWriter(self.path)
+        try:
+            self._index = None
+            self._scan()
+            self.torn_bytes = self._writer.torn_bytes
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush, and give the lock back; safe to call twice, and on a store only read."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    @property
+    def index(self) -> StoreIndex:
+        """Keys, versions and identities; the file is scanned once, at the first use.
+
+        Raises:
+            IntegrityError: a line is bad or contradicts an earlier one.
+        """
+        return self._index if self._index is not None else self._scan()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models that the file has records of, in order of first appearance."""
+        return self.index.models
+
+    def __len__(self) -> int:
+        """Return the number of (input, model) pairs."""
+        return len(self.index)
+
+    def owed(
+        self,
+        inputs: Iterable[str],
+        model: str,
+        identity: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        skip: Skip = "pair",
+        max_samples: int | None = None,
+    ) -> list[str]:
+        """Return the input ids that still need completions by a model, in the order given.
+
+        Args:
+            inputs: input ids in the order of the data; a repeated id is one input.
+            model: name that the records will carry.
+            identity: settings that the records will carry.
+            resume: leave out pairs that are stored.
+            overwrite: owe stored pairs too. With ``resume``: only those under another identity,
+                which continues an interrupted overwrite.
+            skip: ``pair`` looks at this model alone; ``input`` leaves out every input that some
+                model has labelled, and by that adds to a store that is not empty.
+            max_samples: consider the first M inputs of the data only; stored ones count.
+
+        Raises:
+            UsageError: flags contradict each other, or the store held records when it was
+                opened and nothing says what to do with them.
+            IntegrityError: a pair is stored under another identity.
+        """
+        if max_samples is not None and max_samples < 1:
+            raise UsageError(f"--max-samples is {max_samples}", hint="give a number from 1 up")
+        if overwrite and skip == "input":
+            raise UsageError(
+                "--overwrite and --skip input contradict each other",
+                hint="give one: replace what is stored, or leave labelled inputs out",
+            )
+        self._scan_once()
+        if not (self._was_empty or resume or overwrite or skip == "input"):
+            raise UsageError(
+                f"{self.path} already holds completions",
+                hint="continue with --resume, replace with --overwrite, or name another store",
+            )
+        owed = []
+        for input_id in self._considered(inputs, max_samples):
+            entry = self._find(input_id, model)
+            if entry is None:
+                if not (skip == "input" and self._has_input(input_id)):
+                    owed.append(input_id)
+            elif overwrite and not resume:
+                owed.append(input_id)
+            elif differences := identity_differences(entry.identity, identity):
+                if not overwrite:
+                    raise self._mismatch(input_id, model, differences)
+                owed.append(input_id)
+        return owed
+
+    def append(self, record: Record, *, overwrite: bool = False) -> None:
+        """Store one record; it is on disk when this returns. Safe to call from threads.
+
+        A record equal to the stored one of its pair (time and duration aside) is not written
+        again. One that overwrites carries ``overwrites``, one more than the record it replaces.
+
+        Raises:
+            IntegrityError: the pair is stored with other content and ``overwrite`` is off.
+            PartialError: the disk is full or failed; what was stored before is safe.
+        """
+        if self._writer is None:
+            raise RuntimeError(f"{self.path} is not open for writing")
+        with self._mutex:
+            entry = self._find(record.input_id, record.model)
+            if entry is not None:
+                if overwrite:
+                    extra = {**record.extra, OVERWRITES: entry.version + 1}
+                    record = replace(record, extra=extra)
+                elif self._is_stored(record, entry):
+                    return
+                else:
+                    raise IntegrityError(
+                        f"{self.path} already holds other completions of input "
+                        f"{record.input_id} by {record.model}",
+                        hint="repeat with --overwrite to replace them, or name another store",
+                    )
+            value = record_to_json(record)
+            offset = self._writer.append(value)
+            self.index.add(Line(self.index.num_lines + 1, offset, b""), value)
+
+    def records(self, models: Collection[str] | None = None) -> Iterator[Record]:
+        """Yield the record that counts for each pair, in the order of the file.
+
+        Args:
+            models: only records by these; None for all.
+
+        Raises:
+            PreconditionError: the file does not exist.
+            IntegrityError: a line is bad.
+        """
+        if not self.path.exists():
+            raise PreconditionError(
+                f"{self.path} does not exist", hint="`ccrl generate` writes completions"
+            )
+        index = self.index
+        for line, value in JsonlReader(self.path).objects():
+            try:
+                if (models is None or value["model"] in models) and index.counts(line, value):
+                    yield record_from_json(value)
+            except (ValueError, KeyError) as error:
+                raise bad_line(self.path, line.number, str(error)) from error
+
+    def _scan_once(self) -> None:
+        if self._index is None:
+            self._scan()
+
+    def _scan(self) -> StoreIndex:
+        index = StoreIndex.scan(self.path)
+        if self._base_path is not None:
+            self._base = StoreIndex.scan(self._base_path)
+        self._index = index
+        self.torn_bytes = index.torn_bytes
+        self._was_empty = not len(index) and not len(self._base)
+        return index
+
+    def _considered(self, inputs: Iterable[str], max_samples: int | None) -> Iterator[str]:
+        """Yield the first M distinct inputs, those of other shards left out afterwards."""
+        first = islice(dict.fromkeys(inputs), max_samples)
+        if self._shard is None:
+            return first
+        number, count = self._shard
+        return (input_id for input_id in first if shard_of(input_id, count) == number)
+
+    def _find(self, input_id: str, model: str) -> Entry | None:
+        """Return the highest version of a pair in this file and the store it belongs to."""
+        own = self.index.find(input_id, model)
+        base = self._base.find(input_id, model)
+        if own is None or (base is not None and base.version > own.version):
+            return base
+        return own
+
+    def _has_input(self, input_id: str) -> bool:
+        return self.index.has_input(input_id) or self._base.has_input(input_id)
+
+    def _is_stored(self, record: Record, entry: Entry) -> bool:
+        """Return whether the stored record of the pair has the content of this one."""
+        version = {OVERWRITES: entry.version} if entry.version else {}
+        value = record_to_json(replace(record, extra={**record.extra, **version}))
+        content = hash(content_bytes(value))
+        return any(
+            index.has_content(record.input_id, record.model, content)
+            for index in (self.index, self._base)
+        )
+
+    def _mismatch(
+        self, input_id: str, model: str, differences: Mapping[str, tuple[Any, Any]]
+    ) -> IntegrityError:
+        shown = [
+            f"{key} is {stored!r} in the store and {wanted!r} now"
+            for key, (stored, wanted) in islice(differences.items(), _MAX_SHOWN)
+        ]
+        if len(differences) > _MAX_SHOWN:
+            shown.append(f"{len(differences) - _MAX_SHOWN} more")
+        return IntegrityError(
+            f"{self.path} holds input {input_id} by {model} under other settings: "
+            + "; ".join(shown),
+            hint="go back to those settings, replace with --overwrite, or name another store",
+        )
