@@ -65,7 +65,7 @@ class IntegrityError(CcrlError):
     kind = "integrity"
 
 
-class Interrupted(CcrlError):
+class InterruptedRunError(CcrlError):
     """The user or the system asked to stop; state is flushed (exit 130)."""
 
     exit_code = 130

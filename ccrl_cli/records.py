@@ -158,13 +158,13 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Share of predictions that are right; 0 when nothing was predicted but something was due."""
+        """Share of predictions that are right; 0 if none was made but some were due."""
         found = self.true_positives + self.false_positives
         return self.true_positives / found if found else float(self.false_negatives == 0)
 
     @property
     def recall(self) -> float:
-        """Share of gold mentions that were found; 0 when nothing was due but something was found."""
+        """Share of gold mentions that were found; 0 if none was due but some were found."""
         due = self.true_positives + self.false_negatives
         return self.true_positives / due if due else float(self.false_positives == 0)
 

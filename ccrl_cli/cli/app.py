@@ -27,7 +27,7 @@ from ccrl_cli.cli.output import (
     write_document,
     write_line,
 )
-from ccrl_cli.errors import CcrlError, Interrupted, PartialError, UsageError
+from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
@@ -37,7 +37,7 @@ COMMANDS: dict[str, str] = {
 
 _ERROR_STATUS: dict[int, Status] = {
     PartialError.exit_code: "partial",
-    Interrupted.exit_code: "interrupted",
+    InterruptedRunError.exit_code: "interrupted",
 }
 
 
@@ -117,7 +117,7 @@ def invoke(arguments: Sequence[str]) -> int:
         try:
             with _termination_interrupts():
                 code = app(list(arguments), prog_name="ccrl", obj=state, standalone_mode=False)
-            if code == Interrupted.exit_code:
+            if code == InterruptedRunError.exit_code:
                 raise KeyboardInterrupt
             return code if code else _write_outcome(state, as_json)
         except Exception as error:
@@ -125,7 +125,7 @@ def invoke(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt as error:
             return _write_error(error, state, as_json)
     except KeyboardInterrupt:
-        return Interrupted.exit_code
+        return InterruptedRunError.exit_code
 
 
 def _before_separator(arguments: Sequence[str]) -> list[str]:
@@ -184,7 +184,9 @@ def _expected(error: BaseException) -> CcrlError | None:
     if isinstance(error, CcrlError):
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return Interrupted("interrupted", hint="what is finished is safe: go on with --resume")
+        return InterruptedRunError(
+            "interrupted", hint="what is finished is safe: go on with --resume"
+        )
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "ccrl")
         return UsageError(error.format_message(), hint=f"see `{path} --help`")

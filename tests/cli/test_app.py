@@ -69,7 +69,7 @@ def raising(error: BaseException):
         (errors.PreconditionError("m", hint="h"), 3, "precondition", "error"),
         (errors.PartialError("m", hint="h"), 4, "partial", "partial"),
         (errors.IntegrityError("m", hint="h"), 5, "integrity", "error"),
-        (errors.Interrupted("m", hint="h"), 130, "interrupted", "interrupted"),
+        (errors.InterruptedRunError("m", hint="h"), 130, "interrupted", "interrupted"),
         (errors.CcrlError("m", hint="h"), 1, "error", "error"),
     ],
 )
