@@ -18,12 +18,13 @@ from ccrl_cli.errors import IntegrityError, PreconditionError, UsageError
 from ccrl_cli.records import Record
 from ccrl_cli.store.codec import (
     OVERWRITES,
-    content_bytes,
     identity_differences,
     record_from_json,
     record_to_json,
 )
+from ccrl_cli.store.export import ExportReport, Format, export_records
 from ccrl_cli.store.index import Entry, StoreIndex
+from ccrl_cli.store.inspection import StoreInfo, Verification, store_info, verify_store
 from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter, Line, bad_line
 from ccrl_cli.store.shards import shard_of, shard_path
 
@@ -206,6 +207,23 @@ class CompletionStore:
             except (ValueError, KeyError) as error:
                 raise bad_line(self.path, line.number, str(error)) from error
 
+    def info(self) -> StoreInfo:
+        """Return counts by model and identity; raises PreconditionError if the file is missing."""
+        return store_info(self.path, self.index)
+
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Check every line; with ``repair`` move bad ones to a side file (see verify_store)."""
+        found = verify_store(self.path, repair=repair)
+        if repair:
+            self._index = None
+        return found
+
+    def export(
+        self, path: Path, format: Format | None = None, models: Collection[str] | None = None
+    ) -> ExportReport:
+        """Write the records that count as JSON Lines or Parquet (see export_records)."""
+        return export_records(self.records(models), path, format)
+
     def _scan_once(self) -> None:
         if self._index is None:
             self._scan()
@@ -242,11 +260,7 @@ class CompletionStore:
         """Return whether the stored record of the pair has the content of this one."""
         version = {OVERWRITES: entry.version} if entry.version else {}
         value = record_to_json(replace(record, extra={**record.extra, **version}))
-        content = hash(content_bytes(value))
-        return any(
-            index.has_content(record.input_id, record.model, content)
-            for index in (self.index, self._base)
-        )
+        return self.index.holds(value) or self._base.holds(value)
 
     def _mismatch(
         self, input_id: str, model: str, differences: Mapping[str, tuple[Any, Any]]

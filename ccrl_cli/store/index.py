@@ -8,14 +8,15 @@ order of lines, and merging stays independent of the order of files.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ccrl_cli.store.codec import OVERWRITES, check_fields, content_bytes
+from ccrl_cli.store.compressed import COMPRESSED_SUFFIXES
 from ccrl_cli.store.encoding import dump_json
-from ccrl_cli.store.jsonl import JsonlReader, Line, bad_line
+from ccrl_cli.store.jsonl import JsonlReader, Line, bad_line, parse_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class Entry:
 class StoreIndex:
     """Keys of a store, filled line by line.
 
+    Args:
+        path: the file the lines come from, to compare a repeated key with its first line. Without
+            it, or for a compressed file, the content of each line is hashed instead.
+
     Attributes:
         num_lines: lines added.
         num_duplicates: lines equal to an earlier one, times and durations aside.
@@ -46,20 +51,20 @@ class StoreIndex:
         torn_bytes: bytes of a torn last line, when the index was scanned from a file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self.num_lines = 0
         self.num_duplicates = 0
         self.num_replaced = 0
         self.torn_bytes = 0
+        self._path = path if path and path.suffix not in COMPRESSED_SUFFIXES else None
         self._rows: dict[str, dict[str, int]] = {}
         self._numbers = array("q")
         self._offsets = array("q")
-        self._contents = array("q")
-        self._versions = array("i")
-        self._sizes = array("i")
-        self._identity_of = array("i")
-        self._identities: list[Mapping[str, Any]] = []
-        self._identity_numbers: dict[bytes, int] = {}
+        self._hashes = array("q")
+        self._kinds = array("q")
+        self._kind_of: dict[tuple[int, int, bytes], int] = {}
+        self._kind_values: list[tuple[int, int, Mapping[str, Any]]] = []
+        self._identities: dict[bytes, Mapping[str, Any]] = {}
 
     @classmethod
     def scan(cls, path: Path) -> StoreIndex:
@@ -68,7 +73,7 @@ class StoreIndex:
         Raises:
             IntegrityError: a line is bad, or contradicts an earlier one of its key and version.
         """
-        index = cls()
+        index = cls(path)
         if not path.exists():
             return index
         reader = JsonlReader(path)
@@ -96,17 +101,21 @@ class StoreIndex:
         """
         check_fields(value)
         input_id, model = value["input_id"], value["model"]
-        version = value.get(OVERWRITES, 0)
-        content = hash(content_bytes(value))
         self.num_lines += 1
-        rows = self._rows.setdefault(model, {})
+        rows = self._rows.get(model)
+        if rows is None:
+            rows = self._rows[model] = {}
         row = rows.get(input_id)
         if row is None:
-            rows[input_id] = self._new_row()
-            self._set_row(rows[input_id], line, value, version, content)
+            rows[input_id] = len(self._numbers)
+            self._numbers.append(line.number)
+            self._offsets.append(line.offset)
+            self._hashes.append(self._hash(line, value))
+            self._kinds.append(self._kind(value))
             return
-        if version == self._versions[row]:
-            if content != self._contents[row]:
+        version, stored = value.get(OVERWRITES, 0), self._version(row)
+        if version == stored:
+            if not self._is_equal(row, line, value):
                 raise ValueError(
                     f"input {input_id} by {model} is stored twice with different content "
                     f"(first in line {self._numbers[row]})"
@@ -114,8 +123,11 @@ class StoreIndex:
             self.num_duplicates += 1
             return
         self.num_replaced += 1
-        if version > self._versions[row]:
-            self._set_row(row, line, value, version, content)
+        if version > stored:
+            self._numbers[row] = line.number
+            self._offsets[row] = line.offset
+            self._hashes[row] = self._hash(line, value)
+            self._kinds[row] = self._kind(value)
 
     def find(self, input_id: str, model: str) -> Entry | None:
         """Return the record that counts for a key, or None."""
@@ -126,10 +138,14 @@ class StoreIndex:
         """Return whether any model has labelled the input."""
         return any(input_id in rows for rows in self._rows.values())
 
-    def has_content(self, input_id: str, model: str, content: int) -> bool:
-        """Return whether the record that counts for a key has this hash of its content."""
-        row = self._rows.get(model, {}).get(input_id)
-        return row is not None and self._contents[row] == content
+    def holds(self, value: Mapping[str, Any]) -> bool:
+        """Return whether the record that counts for the key of ``value`` has its content."""
+        row = self._rows.get(value["model"], {}).get(value["input_id"])
+        return row is not None and self._is_equal(row, None, value)
+
+    def input_ids(self, model: str) -> Collection[str]:
+        """Return the inputs that a model has labelled, in order of first appearance."""
+        return self._rows.get(model, {}).keys()
 
     def entries(self, model: str) -> Iterator[tuple[str, Entry]]:
         """Yield (input id, entry) of one model in order of first appearance."""
@@ -141,36 +157,34 @@ class StoreIndex:
         row = self._rows.get(value["model"], {}).get(value["input_id"])
         return row is not None and self._offsets[row] == line.offset
 
-    def _new_row(self) -> int:
-        for column in (self._numbers, self._offsets, self._contents):
-            column.append(0)
-        for column in (self._versions, self._sizes, self._identity_of):
-            column.append(0)
-        return len(self._numbers) - 1
+    def _hash(self, line: Line, value: Mapping[str, Any]) -> int:
+        return hash(line.data if self._path is not None else content_bytes(value))
 
-    def _set_row(
-        self, row: int, line: Line, value: Mapping[str, Any], version: int, content: int
-    ) -> None:
-        self._numbers[row] = line.number
-        self._offsets[row] = line.offset
-        self._contents[row] = content
-        self._versions[row] = version
-        self._sizes[row] = len(value["completions"])
-        self._identity_of[row] = self._number_of(value["identity"])
+    def _is_equal(self, row: int, line: Line | None, value: Mapping[str, Any]) -> bool:
+        """Compare content: by hash where that settles it, else with the line on disk."""
+        if self._path is None:
+            return hash(content_bytes(value)) == self._hashes[row]
+        if line is not None and hash(line.data) == self._hashes[row]:
+            return True
+        with self._path.open("rb") as stream:
+            stream.seek(self._offsets[row])
+            stored = parse_object(stream.readline().removesuffix(b"\n"))
+        return content_bytes(stored) == content_bytes(value)
 
-    def _number_of(self, identity: Mapping[str, Any]) -> int:
-        key = dump_json(identity, sort_keys=True)
-        number = self._identity_numbers.get(key)
+    def _kind(self, value: Mapping[str, Any]) -> int:
+        """Return the number of a (version, K, identity): few of them, many records."""
+        identity = dump_json(value["identity"], sort_keys=True)
+        key = (value.get(OVERWRITES, 0), len(value["completions"]), identity)
+        number = self._kind_of.get(key)
         if number is None:
-            number = self._identity_numbers[key] = len(self._identities)
-            self._identities.append(identity)
+            number = self._kind_of[key] = len(self._kind_values)
+            known = self._identities.setdefault(identity, value["identity"])
+            self._kind_values.append((key[0], key[1], known))
         return number
 
+    def _version(self, row: int) -> int:
+        return self._kind_values[self._kinds[row]][0]
+
     def _entry(self, row: int) -> Entry:
-        return Entry(
-            number=self._numbers[row],
-            offset=self._offsets[row],
-            version=self._versions[row],
-            num_completions=self._sizes[row],
-            identity=self._identities[self._identity_of[row]],
-        )
+        version, num_completions, identity = self._kind_values[self._kinds[row]]
+        return Entry(self._numbers[row], self._offsets[row], version, num_completions, identity)

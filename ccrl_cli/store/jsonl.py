@@ -80,9 +80,10 @@ class JsonlReader:
         """
         for line in self:
             try:
-                yield line, parse_object(line.data)
+                value = parse_object(line.data)
             except ValueError as error:
                 raise bad_line(self.path, line.number, str(error)) from error
+            yield line, value
 
 
 class JsonlWriter:
