@@ -1,0 +1,244 @@
+"""One decoder for generation, rollouts and evaluation, over the public cache of transformers.
+
+`transformers.generate` prefills every sample of a prompt, draws from one global generator and keeps
+finished rows in the batch until the last one ends. Here the samples of a prompt share one prefill,
+each row draws from a stream of its own (so a sample depends on its seed and not on its
+neighbours), finished rows leave the batch, and a prompt is handed out as soon as its samples end.
+Greedy output equals `generate` token for token (tested).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ccrl_cli.core.seeds import uniform_stream
+from ccrl_cli.records import Finish
+
+#: Finished rows leave the batch when at most this share of it is still running.
+COMPACT_BELOW = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: temperature 0 is greedy; top_k 0 and top_p 1 keep every token."""
+
+    temperature: float
+    max_tokens: int
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """One prompt and the seeds of its samples (as many as samples are wanted).
+
+    Attributes:
+        key: whatever names the prompt to the caller.
+        token_ids: the prompt.
+        seeds: one 63-bit seed a sample; read only when sampling.
+    """
+
+    key: Any
+    token_ids: Sequence[int]
+    seeds: Sequence[int]
+
+
+@dataclass(slots=True)
+class Sample:
+    """One decoded answer: tokens (the end token included) and their untempered log-probabilities."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: Finish = "length"
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log-probability in nats."""
+        return sum(self.logprobs) / max(1, len(self.logprobs))
+
+
+def left_pad(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask, both (B, L), padded on the left to the longest row."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask[index, width - len(row) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Draw one token a row by inverse CDF.
+
+    Args:
+        logits: (B, V) in float32.
+        uniforms: (B,) in [0, 1).
+        sampling: temperature and nucleus.
+
+    Returns:
+        (B,) token ids; the most likely ones when the temperature is 0.
+    """
+    if sampling.temperature == 0.0:
+        return logits.argmax(dim=-1)
+    scaled = logits / sampling.temperature
+    if sampling.top_k:
+        limit = scaled.topk(min(sampling.top_k, scaled.shape[-1]), dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < limit, float("-inf"))
+    probabilities = scaled.softmax(dim=-1)
+    if sampling.top_p < 1.0:
+        ordered, places = probabilities.sort(dim=-1, descending=True)
+        beyond = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
+        probabilities = probabilities.masked_fill(beyond.gather(-1, places.argsort(dim=-1)), 0.0)
+    cumulative = probabilities.cumsum(dim=-1)
+    target = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1)
+    return torch.minimum(drawn, last)
+
+
+class _Batch:
+    """Rows that are being decoded together, one a sample."""
+
+    def __init__(
+        self, model: Any, requests: Sequence[PromptRequest], sampling: Sampling, pad_id: int
+    ) -> None:
+        self.model = model
+        self.requests = requests
+        self.sampling = sampling
+        device = model.device
+        ids, mask = left_pad([request.token_ids for request in requests], pad_id, device)
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        counts = [len(request.seeds) for request in requests]
+        repeats = torch.repeat_interleave(
+            torch.arange(len(requests), device=device), torch.tensor(counts, device=device)
+        )
+        self.cache = output.past_key_values
+        if any(count != 1 for count in counts):
+            self.cache.batch_select_indices(repeats)
+        self.logits = output.logits[:, -1].float()[repeats]
+        self.mask = mask[repeats]
+        self.position = positions[:, -1][repeats]
+        self.samples = [[Sample() for _ in request.seeds] for request in requests]
+        self.rows = [(i, j) for i, request in enumerate(requests) for j in range(counts[i])]
+        self.uniforms = self._draw_uniforms().to(device)
+
+    def _draw_uniforms(self) -> torch.Tensor:
+        """Return (rows, max_tokens) uniforms, each row from the stream of its own seed."""
+        if self.sampling.temperature == 0.0:
+            return torch.zeros(len(self.rows), self.sampling.max_tokens)
+        streams = [
+            uniform_stream(self.requests[i].seeds[j], self.sampling.max_tokens)
+            for i, j in self.rows
+        ]
+        return torch.from_numpy(np.stack(streams))
+
+    def choose(self, step: int) -> torch.Tensor:
+        """Draw the next token of every row and note it with its log-probability."""
+        tokens = draw_tokens(self.logits, self.uniforms[:, step], self.sampling)
+        logprobs = self.logits.log_softmax(dim=-1).gather(-1, tokens[:, None]).squeeze(-1)
+        for (i, j), token, value in zip(
+            self.rows, tokens.tolist(), logprobs.tolist(), strict=True
+        ):
+            sample = self.samples[i][j]
+            if sample.finish != "stop":
+                sample.token_ids.append(token)
+                sample.logprobs.append(value)
+        return tokens
+
+    def keep(self, rows: list[int]) -> None:
+        """Let all rows but these leave the batch."""
+        index = torch.tensor(rows, device=self.mask.device)
+        self.cache.batch_select_indices(index)
+        self.mask, self.position = self.mask[index], self.position[index]
+        self.uniforms = self.uniforms[index]
+        self.rows = [self.rows[row] for row in rows]
+
+    def advance(self, tokens: torch.Tensor) -> None:
+        """Run the model on one more token of every row."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)
+        self.position = self.position + 1
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=self.mask,
+            position_ids=self.position[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits = output.logits[:, -1].float()
+
+
+def decode_batch(
+    model: Any,
+    requests: Sequence[PromptRequest],
+    sampling: Sampling,
+    *,
+    end_ids: Sequence[int],
+    pad_id: int,
+) -> Iterator[tuple[Any, list[Sample]]]:
+    """Decode one batch and hand out each prompt as soon as all of its samples have ended.
+
+    Args:
+        model: a causal language model of transformers, in eval mode.
+        requests: the prompts; their samples are the rows of the batch.
+        sampling: how tokens are drawn.
+        end_ids: tokens that end an answer.
+        pad_id: padding token of the prompts.
+
+    Yields:
+        The key of a request and its samples, in the order of its seeds.
+    """
+    if not requests:
+        return
+    ends = frozenset(end_ids)
+    with torch.inference_mode():
+        batch = _Batch(model, requests, sampling, pad_id)
+        owed = [len(request.seeds) for request in requests]
+        for step in range(sampling.max_tokens):
+            tokens = batch.choose(step)
+            running = []
+            for row, ((i, j), token) in enumerate(zip(batch.rows, tokens.tolist(), strict=True)):
+                sample = batch.samples[i][j]
+                if sample.finish == "stop":
+                    continue
+                if token not in ends:
+                    running.append(row)
+                    continue
+                sample.finish = "stop"
+                owed[i] -= 1
+                if not owed[i]:
+                    yield requests[i].key, batch.samples[i]
+            if not running or step == sampling.max_tokens - 1:
+                break
+            if len(running) <= COMPACT_BELOW * len(batch.rows):
+                batch.keep(running)
+                tokens = tokens[torch.tensor(running, device=tokens.device)]
+            batch.advance(tokens)
+    for i, request in enumerate(requests):
+        if owed[i]:
+            yield request.key, batch.samples[i]
+
+
+def plan_batches(
+    requests: Sequence[PromptRequest], batch_size: int, *, size: Callable[[PromptRequest], int]
+) -> list[list[PromptRequest]]:
+    """Group requests of like length, `batch_size` in each, longest first.
+
+    The longest batch comes first so that a lack of memory shows at once.
+    """
+    ordered = sorted(requests, key=size, reverse=True)
+    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]

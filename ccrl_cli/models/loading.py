@@ -1,0 +1,234 @@
+"""Load a tokenizer and a causal language model, with an adapter where one is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ccrl_cli.errors import PreconditionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+BUILTIN = "builtin:"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model, its tokenizer and what decoding needs of them."""
+
+    model: Any
+    tokenizer: Any
+    end_ids: tuple[int, ...]
+    pad_id: int
+    dtype: str
+    device: str
+
+    def render(self, messages: Sequence[dict[str, str]]) -> str:
+        """Return the chat prompt as one string, ready for `encode`."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        )
+
+    def encode(self, prompt: str) -> list[int]:
+        """Return the tokens of a rendered prompt; the template holds its special tokens itself."""
+        return list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Return an answer without its special tokens."""
+        return str(
+            self.tokenizer.decode(
+                list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+
+def require_training_packages() -> None:
+    """Raise PreconditionError when torch or transformers are not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]
+    if missing:
+        raise PreconditionError(
+            f"this command needs {', '.join(missing)}, which this Python does not have",
+            hint='pip install "ccrl[quickstart]"',
+        )
+
+
+def resolve_adapter(adapter: str | None) -> Path | None:
+    """Return the folder of an adapter: a path, or one that ships with the package.
+
+    Raises:
+        PreconditionError: there is no adapter at that place.
+    """
+    if not adapter:
+        return None
+    if adapter.startswith(BUILTIN):
+        folder = Path(__file__).resolve().parent / "adapters" / adapter.removeprefix(BUILTIN)
+    else:
+        folder = Path(adapter)
+    if not (folder / "adapter_config.json").is_file():
+        raise PreconditionError(
+            f"no adapter at {adapter!r} (adapter_config.json is not there)",
+            hint="make one with `ccrl warmup`, or unset it: --set model.adapter=",
+        )
+    return folder
+
+
+def choose_device() -> str:
+    """Return the device models run on: ``cuda`` where there is one, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype(wanted: str, device: str) -> torch.dtype:
+    """Return the number format of the weights.
+
+    ``auto`` is bfloat16 where the device computes in it and float32 elsewhere: a processor
+    without bfloat16 instructions emulates them, slower than float32.
+    """
+    import torch
+
+    if wanted != "auto":
+        return {
+            "bfloat16": torch.bfloat16,
+            "float16": torch.float16,
+            "float32": torch.float32,
+        }[wanted]
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return torch.bfloat16 if has_bfloat16 and "AVX512" in capabilities else torch.float32
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the loading bars and advice of transformers: progress is the reporter's."""
+    import transformers
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the tokens that end an answer, the configuration's and the tokenizer's."""
+    configured = model.generation_config.eos_token_id
+    many = configured if isinstance(configured, list) else [configured]
+    ids = [i for i in [*many, tokenizer.eos_token_id] if i is not None]
+    return tuple(dict.fromkeys(ids))
+
+
+def load_model(
+    folder: Path,
+    *,
+    adapter: Path | None = None,
+    trainable: bool = False,
+    dtype: str = "auto",
+    load_in_4bit: bool = False,
+    attention: str = "sdpa",
+) -> LoadedModel:
+    """Load an ordinary model folder, and an adapter upon it.
+
+    Args:
+        folder: model folder of transformers.
+        adapter: folder in PEFT format; merged into the weights unless `trainable`.
+        trainable: keep the adapter apart so that it can be trained on.
+        dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
+        load_in_4bit: NF4 weights through bitsandbytes (needs a GPU).
+        attention: attention implementation of transformers.
+    """
+    require_training_packages()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = choose_device()
+    chosen = choose_dtype(dtype, device)
+    if device == "cuda":
+        # cuDNN attention gave NaN gradients at some left-padded lengths (torch 2.11, bf16 and fp32).
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    options: dict[str, Any] = {"dtype": chosen, "attn_implementation": attention}
+    if load_in_4bit:
+        options["quantization_config"] = _nf4(chosen)
+        options["device_map"] = {"": 0}
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        if not load_in_4bit:
+            model = model.to(device)
+        if adapter is not None:
+            model = _with_adapter(model, adapter, trainable=trainable)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.eval()
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        end_ids=_end_ids(model, tokenizer),
+        pad_id=int(tokenizer.pad_token_id),
+        dtype=str(chosen).removeprefix("torch."),
+        device=device,
+    )
+
+
+def _nf4(compute: torch.dtype) -> Any:
+    """Return the NF4 configuration (Dettmers et al., QLoRA, 2305.14314)."""
+    from importlib.util import find_spec
+
+    import torch
+
+    if find_spec("bitsandbytes") is None or not torch.cuda.is_available():
+        raise PreconditionError(
+            "model.load_in_4bit needs an NVIDIA GPU and the package bitsandbytes",
+            hint='pip install "ccrl[unsloth]", or --set model.load_in_4bit=false',
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def _with_adapter(model: Any, adapter: Path, *, trainable: bool) -> Any:
+    """Put an adapter on a model: apart when it will be trained, else merged into the weights."""
+    from peft import PeftModel
+
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    if config.get("peft_type") != "LORA":
+        raise PreconditionError(
+            f"the adapter at {adapter} is of type {config.get('peft_type')!r}, not LORA",
+            hint="name a LoRA adapter in model.adapter",
+        )
+    wrapped = PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+    if trainable or getattr(model, "is_quantized", False):
+        return wrapped
+    return wrapped.merge_and_unload()
+
+
+def free_memory() -> None:
+    """Give the memory of models that nobody holds any more back, on the GPU too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
