@@ -30,6 +30,7 @@ from ccrl_cli.cli.output import (
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
+    "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }
 """Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""

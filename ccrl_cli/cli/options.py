@@ -169,7 +169,7 @@ def command(
                 # Commands do not write to stdout, so this is no reader that left.
                 raise PreconditionError(
                     f"the other side closed a connection: {error}",
-                    hint="check the server of generation.base_url, then call the command again",
+                    hint="check the address and the network, then call the command again",
                 ) from error
 
         call.__name__ = function.__name__

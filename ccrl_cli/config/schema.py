@@ -38,7 +38,7 @@ Arm = Literal[
     "format-only",
     "oracle",
 ]
-Backend = Literal["auto", "transformers", "unsloth", "vllm", "ollama", "openai", "mock"]
+Backend = Literal["auto", "transformers", "mock"]
 Metric = Literal["self_consistency", "semantic_entropy", "entity_vote", "logprob", "combined"]
 Pacing = Literal["linear", "root", "log", "exponential", "step", "constant"]
 
@@ -195,18 +195,11 @@ class Generation(Section):
         default=None, description="Completion store; unset: <run.dir>/<run.name>/completions.jsonl."
     )
     models: Names = Field(default=(), description="Models that generate; empty: model.name alone.")
-    base_url: str | None = Field(
-        default=None, description="Address of an OpenAI-compatible or Ollama server."
-    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if twice := repeated(self.models):
             raise ValueError(f"models lists {twice!r} twice")
-        if self.base_url is not None and self.backend not in ("openai", "ollama"):
-            raise ValueError(
-                f"base_url is read by the backends openai and ollama, not by {self.backend}"
-            )
         return self
 
 

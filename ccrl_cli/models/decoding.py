@@ -50,7 +50,7 @@ class PromptRequest:
 
 @dataclass(slots=True)
 class Sample:
-    """One decoded answer: tokens (the end token included) and their untempered log-probabilities."""
+    """One decoded answer: tokens (end token included) and their untempered log-probabilities."""
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -151,9 +151,7 @@ class _Batch:
         """Draw the next token of every row and note it with its log-probability."""
         tokens = draw_tokens(self.logits, self.uniforms[:, step], self.sampling)
         logprobs = self.logits.log_softmax(dim=-1).gather(-1, tokens[:, None]).squeeze(-1)
-        for (i, j), token, value in zip(
-            self.rows, tokens.tolist(), logprobs.tolist(), strict=True
-        ):
+        for (i, j), token, value in zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True):
             sample = self.samples[i][j]
             if sample.finish != "stop":
                 sample.token_ids.append(token)

@@ -160,7 +160,7 @@ def load_model(
     device = choose_device()
     chosen = choose_dtype(dtype, device)
     if device == "cuda":
-        # cuDNN attention gave NaN gradients at some left-padded lengths (torch 2.11, bf16 and fp32).
+        # cuDNN attention gave NaN gradients at some left-padded lengths (torch 2.11).
         torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": chosen, "attn_implementation": attention}
     if load_in_4bit:

@@ -86,7 +86,6 @@ def test_profile_is_frozen():
         ("warmup", {"batch_size": 10}, "batch_size (10) must be a multiple"),
         ("reward", {"overlap_weight": 0, "format_weight": 0}, "at least one of the reward weights"),
         ("baselines", {"arms": ["curriculum", "curriculum"]}, "arms lists 'curriculum' twice"),
-        ("generation", {"base_url": "http://x"}, "base_url is read by the backends openai"),
         ("generation", {"models": ["a", "b", "a"]}, "models lists 'a' twice"),
     ],
 )

@@ -1,0 +1,68 @@
+"""`ccrl generate`: K completions of each target input."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ccrl_cli.cli.options import Invocation, command, new_app, setting
+
+app = new_app()
+
+
+class Skip(StrEnum):
+    """What counts as done."""
+
+    pair = "pair"
+    input = "input"
+
+
+MODELS = setting("generation.models", list[str], "Model that generates; may repeat.", "--model")
+BACKEND = setting("generation.backend", str, "auto, transformers or mock.")
+COUNT = setting("generation.num_completions", int, "K, completions of one input.", "-k")
+BATCH = setting("generation.batch_size", int, "Inputs in flight.")
+STORE = setting("generation.store", str, "File of the completions.")
+Resume = Annotated[bool, typer.Option("--resume", help="Skip pairs that are stored already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace stored pairs.")]
+SkipOption = Annotated[
+    Skip, typer.Option("--skip", help="Skip stored (input, model) pairs, or labelled inputs.")
+]
+MaxSamples = Annotated[
+    int | None, typer.Option("--max-samples", help="Only the first M inputs; not reportable.")
+]
+Shard = Annotated[str | None, typer.Option("--shard", help="I/N: this part of a job array.")]
+
+
+@command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE)
+def generate(
+    invocation: Invocation,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    skip: SkipOption = Skip.pair,
+    max_samples: MaxSamples = None,
+    shard: Shard = None,
+) -> None:
+    """Sample K completions of each target input, each on disk as soon as it is done."""
+    from ccrl_cli.pipelines.generate import GenerateOptions
+    from ccrl_cli.pipelines.generate import generate as run
+    from ccrl_cli.store.shards import parse_shard
+
+    loaded = invocation.load()
+    options = GenerateOptions(
+        resume, overwrite, skip.value, max_samples, parse_shard(shard) if shard else None
+    )
+    result = run(loaded.profile, options, reporter=invocation.reporter)
+    new = sum(result.generated.values())
+    lines = [
+        f"{model}: {count} new, {result.already_stored[model]} stored before"
+        for model, count in result.generated.items()
+    ]
+    lines.append(f"{result.records} records in {result.store} ({result.seconds:.0f} s)")
+    invocation.finish(
+        result,
+        text="\n".join(lines),
+        counts={"generated": new, "records": result.records, "duplicates": result.duplicates},
+        status="done" if new else "nothing",
+    )

@@ -1,0 +1,154 @@
+"""Generate with transformers: batches of like length, shared prefill, a seed a completion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from ccrl_cli.errors import PreconditionError
+from ccrl_cli.generators.base import Generated, GenerationRequest, Message, SamplingSettings
+from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
+from ccrl_cli.models.loading import LoadedModel, free_memory, load_model
+from ccrl_cli.records import Completion
+
+
+class TransformersGenerator:
+    """Completions from a local model folder.
+
+    Args:
+        folder: model folder.
+        settings: sampling settings.
+        adapter: adapter that is merged into the weights.
+        dtype: number format of the weights.
+        load_in_4bit: NF4 weights.
+        attention: attention implementation.
+    """
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: SamplingSettings,
+        *,
+        adapter: Path | None = None,
+        dtype: str = "auto",
+        load_in_4bit: bool = False,
+        attention: str = "sdpa",
+    ) -> None:
+        loaded = load_model(
+            folder, adapter=adapter, dtype=dtype, load_in_4bit=load_in_4bit, attention=attention
+        )
+        self._attach(loaded, settings)
+
+    @classmethod
+    def around(cls, loaded: LoadedModel, settings: SamplingSettings) -> TransformersGenerator:
+        """Generate with a model that is loaded already."""
+        generator = cls.__new__(cls)
+        generator._attach(loaded, settings)
+        return generator
+
+    def _attach(self, loaded: LoadedModel, settings: SamplingSettings) -> None:
+        import transformers
+
+        self._loaded: LoadedModel | None = loaded
+        self._settings = settings
+        self.special_tokens = tuple(loaded.tokenizer.all_special_tokens)
+        self.details = {
+            "dtype": loaded.dtype,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Generated]:
+        """Yield each input as soon as its K completions are done, longest batch first."""
+        prepared = [(request, self._prepare(request)) for request in requests]
+        prepared.sort(key=lambda pair: max(len(p.token_ids) for p in pair[1]), reverse=True)
+        size = self._settings.batch_size
+        for start in range(0, len(prepared), size):
+            yield from self._decode(prepared[start : start + size])
+
+    def close(self) -> None:
+        """Free the model."""
+        self._loaded = None
+        free_memory()
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model; raises RuntimeError after `close`."""
+        if self._loaded is None:
+            raise RuntimeError("the generator is closed")
+        return self._loaded
+
+    def _prepare(self, request: GenerationRequest) -> list[PromptRequest]:
+        """Tokenise the distinct prompts of one input; equal ones become one with several seeds."""
+        places: dict[str, list[int]] = {}
+        for k, prompt in enumerate(request.prompts):
+            places.setdefault(self._render(prompt), []).append(k)
+        return [
+            PromptRequest(
+                (request.input_id, tuple(indices)),
+                self.loaded.encode(text),
+                [request.seeds[k] for k in indices],
+            )
+            for text, indices in places.items()
+        ]
+
+    def _render(self, prompt: Sequence[Message]) -> str:
+        return self.loaded.render([dict(message) for message in prompt])
+
+    def _decode(
+        self, batch: list[tuple[GenerationRequest, list[PromptRequest]]]
+    ) -> Iterator[Generated]:
+        """Decode one batch; when memory runs out, go on in halves with what is not done yet."""
+        done: set[str] = set()
+        try:
+            for generated in self._run(batch):
+                done.add(generated.input_id)
+                yield generated
+            return
+        except torch.OutOfMemoryError as error:
+            free_memory()
+            rest = [pair for pair in batch if pair[0].input_id not in done]
+            if len(rest) == 1:
+                raise PreconditionError(
+                    f"one input with K={len(rest[0][0].seeds)} does not fit into memory",
+                    hint="lower generation.max_tokens or num_completions, or load_in_4bit = true",
+                ) from error
+        half = (len(rest) + 1) // 2
+        yield from self._decode(rest[:half])
+        yield from self._decode(rest[half:])
+
+    def _run(
+        self, batch: list[tuple[GenerationRequest, list[PromptRequest]]]
+    ) -> Iterator[Generated]:
+        started = time.perf_counter()
+        settings = self._settings
+        sampling = Sampling(settings.temperature, settings.max_tokens, settings.top_p)
+        found: dict[str, dict[int, Completion]] = {r.input_id: {} for r, _ in batch}
+        wanted = {r.input_id: len(r.seeds) for r, _ in batch}
+        flat = [prompt for _, prompts in batch for prompt in prompts]
+        loaded = self.loaded
+        for (input_id, places), samples in decode_batch(
+            loaded.model, flat, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
+        ):
+            for k, sample in zip(places, samples, strict=True):
+                found[input_id][k] = self._completion(sample)
+            if len(found[input_id]) == wanted[input_id]:
+                answers = found.pop(input_id)
+                yield Generated(
+                    input_id,
+                    tuple(answers[k] for k in range(wanted[input_id])),
+                    time.perf_counter() - started,
+                )
+
+    def _completion(self, sample: Sample) -> Completion:
+        return Completion(
+            text=self.loaded.text(sample.token_ids),
+            mean_logprob=round(sample.mean_logprob, 6),
+            num_tokens=len(sample.token_ids),
+            finish=sample.finish,
+        )

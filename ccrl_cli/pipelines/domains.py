@@ -1,0 +1,130 @@
+"""A domain of a profile: its splits, its types, and prompts for its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.data.catalog import DatasetSpec, Split, load_split
+from ccrl_cli.data.prompts import PromptTemplate, TypeNames, get_template, render, type_order
+from ccrl_cli.errors import PreconditionError, ProfileError
+from ccrl_cli.records import Example, content_id
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+
+Role = Literal["source", "target"]
+Prompt = tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain and how its sentences are asked about.
+
+    Attributes:
+        role: ``source`` or ``target``.
+        spec: where its sentences are.
+        limits: samples at most, by split role.
+        labels: type identifiers, in the order of the data set.
+        names: readable names of the types.
+        template: prompt template.
+        shuffle_types: whether each sample sees its own order of types.
+        run_seed: seed of the run, from which orders are derived.
+    """
+
+    role: Role
+    spec: DatasetSpec
+    limits: dict[str, int | None]
+    labels: tuple[str, ...]
+    names: TypeNames
+    template: PromptTemplate
+    shuffle_types: bool
+    run_seed: int
+
+    def split(self, name: str) -> Split:
+        """Return a split by role, cut to the number of samples that the profile allows."""
+        spec = DatasetSpec(self.spec.source, self.spec.splits, self.labels, self.limits.get(name))
+        return load_split(spec, name)
+
+    def prompt(
+        self, example: Example, *, sample: int | None = None, special_tokens: Sequence[str] = ()
+    ) -> Prompt:
+        """Return the chat prompt of one sentence.
+
+        Args:
+            example: the sentence.
+            sample: number k of the sample whose type order is wanted; None: the given order.
+            special_tokens: strings that must not appear as such in the sentence.
+        """
+        order = None
+        if sample is not None and self.shuffle_types:
+            seed = derive_seed(self.run_seed, "type-order", example.id, sample)
+            order = type_order(self.labels, seed)
+        messages = render(
+            self.template,
+            example.text,
+            self.labels,
+            self.names,
+            order,
+            special_tokens=special_tokens,
+        )
+        return tuple(dict(message) for message in messages)
+
+    @cached_property
+    def prompt_digest(self) -> str:
+        """Digest of everything that shapes a prompt but the sentence and the labels."""
+        return content_id(f"{self.template.digest}|shuffle={self.shuffle_types}")
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """Digest of the types and their names."""
+        return content_id("|".join(self.labels) + "#" + self.names.digest)
+
+
+def load_domain(profile: Profile, role: Role) -> Domain:
+    """Return a domain of a profile.
+
+    Raises:
+        PreconditionError: the data set has no types and the profile names none.
+        ProfileError: ``data.type_names`` names a type that neither domain has.
+    """
+    section = profile.data.source if role == "source" else profile.data.target
+    splits = {
+        "train": section.train_split,
+        "dev": section.dev_split,
+        "test": section.test_split,
+    }
+    spec = DatasetSpec(section.reference, splits, section.labels)
+    head = load_split(
+        spec, "train" if role == "target" or profile.warmup.enabled else profile.evaluation.split
+    )
+    if not head.labels:
+        raise PreconditionError(
+            f"{section.reference} has no labels, and the profile does not list the types",
+            hint=f'set data.{role}.labels = ["type", ...]',
+        )
+    overrides = {**head.type_names, **profile.data.type_names}
+    return Domain(
+        role=role,
+        spec=spec,
+        limits={"train": section.max_train_samples, "test": section.max_test_samples},
+        labels=head.labels,
+        names=TypeNames.build(head.labels, overrides),
+        template=get_template(profile.prompt.template),
+        shuffle_types=profile.prompt.shuffle_types,
+        run_seed=profile.run.seed,
+    )
+
+
+def check_type_names(profile: Profile, domains: Sequence[Domain]) -> None:
+    """Raise ProfileError when ``data.type_names`` names a type that no domain has."""
+    known = {label for domain in domains for label in domain.labels}
+    strangers = [key for key in profile.data.type_names if key not in known]
+    if strangers:
+        raise ProfileError(
+            f"data.type_names names {strangers[0]!r}, which is no type of either domain",
+            hint=f"the types are {', '.join(sorted(known))}",
+        )
