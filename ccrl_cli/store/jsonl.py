@@ -122,7 +122,6 @@ class JsonlWriter:
             self._stream = self.path.open("ab", buffering=0)
             if is_new:
                 sync_directory(self.path.parent)
-            self._end = os.fstat(self._stream.fileno()).st_size
         except BaseException as error:
             self.close()
             if isinstance(error, PermissionError | IsADirectoryError):
@@ -145,7 +144,7 @@ class JsonlWriter:
         with self._mutex:
             if self._stream is None:
                 raise RuntimeError(f"{self.path} is closed for writing")
-            start = self._end
+            start = os.fstat(self._stream.fileno()).st_size
             try:
                 _write_all(self._stream, data)
                 if self._fsync:
@@ -158,7 +157,6 @@ class JsonlWriter:
                         hint="free some space and repeat the command with --resume",
                     ) from error
                 raise
-            self._end = start + len(data)
             return start
 
     def close(self) -> None:
