@@ -10,6 +10,7 @@ import subprocess
 import threading
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -67,7 +68,7 @@ def pip(monkeypatch):
     class Pip:
         content: bytes | None = CONTENT
         stderr = ""
-        command: list[str] = []
+        command: ClassVar[list[str]] = []
 
     def run(command, **options):
         Pip.command = command
@@ -122,9 +123,9 @@ def test_what_pip_says_is_passed_on(pip, tmp_path):
 class Index(http.server.BaseHTTPRequestHandler):
     """A package index with one file, that knows ranges."""
 
-    files: list[dict] = []
+    files: ClassVar[list[dict]] = []
     cut_at: int | None = None
-    ranges: list[str | None] = []
+    ranges: ClassVar[list[str | None]] = []
 
     def do_GET(self):
         if self.path == "/simple/tiny/":
