@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccrl_cli.core.agreement import Labeller
@@ -18,6 +17,7 @@ from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest, Generator, SamplingSettings
 from ccrl_cli.generators.registry import backend_class, choose_backend
 from ccrl_cli.pipelines.domains import Domain, load_domain
+from ccrl_cli.pipelines.start import Start, starting_policy
 from ccrl_cli.records import Entity, Example, Record
 from ccrl_cli.store.completions import CompletionStore
 
@@ -112,7 +112,7 @@ class _ModelRun:
         self.reporter = reporter
         self.model = model if backend != "mock" else f"mock:{model}"
         self._reference = model
-        self._folder = self._prepare()
+        self._start = self._prepare()
         confidence = profile.confidence
         self._labeller = Labeller(
             rule=confidence.label,
@@ -122,27 +122,18 @@ class _ModelRun:
             types=frozenset(domain.labels),
         )
 
-    def _prepare(self) -> Path | None:
+    def _prepare(self) -> Start | None:
         """Have the model on disk, so that its revision is known; None for the mock backend."""
-        self._revision: str | None = None
         if self.backend == "mock":
             return None
-        from ccrl_cli.models.download import ensure_model, model_revision
-        from ccrl_cli.models.loading import require_training_packages
-        from ccrl_cli.models.references import parse_reference
-
-        require_training_packages()
-        reference = parse_reference(self._reference)
-        folder = ensure_model(reference, reporter=self.reporter)
-        self._revision = model_revision(reference, folder)
-        return folder
+        return starting_policy(self.profile, self._reference, self.reporter)
 
     def identity(self) -> dict[str, Any]:
         """Settings that a stored pair must agree with to count as done."""
         generation = self.profile.generation
         return {
-            "model_revision": self._revision,
-            "adapter": adapter_identity(self.profile.model.adapter),
+            "model_revision": self._start.revision if self._start else None,
+            "adapter": self._start.adapter_digest if self._start else None,
             "prompt": self.domain.prompt_digest,
             "labels": self.domain.labels_digest,
             "sampling": {
@@ -233,36 +224,17 @@ class _ModelRun:
                 shown, [self.domain.names.name(label) for label in self.domain.labels]
             )
             return mock
-        from ccrl_cli.models.loading import resolve_adapter
-
+        assert self._start is not None
         generation, model = self.profile.generation, self.profile.model
         settings = SamplingSettings(
             generation.temperature, generation.top_p, generation.max_tokens, generation.batch_size
         )
         generator: Generator = maker(
-            self._folder,
+            self._start.folder,
             settings,
-            adapter=resolve_adapter(model.adapter),
+            adapter=self._start.adapter,
             dtype=model.dtype,
             load_in_4bit=model.load_in_4bit,
             attention=model.attention,
         )
         return generator
-
-
-def adapter_identity(adapter: str | None) -> str | None:
-    """Return the digest of an adapter's weights, or None without one."""
-    if not adapter:
-        return None
-    from ccrl_cli.models.loading import resolve_adapter
-    from ccrl_cli.models.packages import file_sha256
-
-    folder = resolve_adapter(adapter)
-    assert folder is not None
-    weights = folder / "adapter_model.safetensors"
-    if not weights.is_file():
-        raise PreconditionError(
-            f"the adapter at {folder} has no adapter_model.safetensors",
-            hint="make it again with `ccrl warmup` or `ccrl train`",
-        )
-    return file_sha256(weights)[:16]

@@ -1,0 +1,90 @@
+"""The starting policy of a run: the model, after its warm-up where one is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccrl_cli.errors import PreconditionError
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.reporting import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Weights that generation, training and evaluation begin with.
+
+    Attributes:
+        folder: model folder.
+        adapter: adapter folder upon it, if any.
+        revision: what identifies the model's weights.
+        adapter_digest: what identifies the adapter's weights.
+    """
+
+    folder: Path
+    adapter: Path | None
+    revision: str | None
+    adapter_digest: str | None
+
+    @property
+    def identity(self) -> str:
+        """Both identifications in one string."""
+        return f"{self.revision}+{self.adapter_digest}"
+
+
+def warmup_path(profile: Profile) -> Path:
+    """Return the folder that the warm-up of a run writes its result to."""
+    return profile.run_path / "warmup"
+
+
+def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
+    """Return a model as the profile names it, before any warm-up, downloading it if need be."""
+    from ccrl_cli.models.download import ensure_model, model_revision
+    from ccrl_cli.models.loading import require_training_packages, resolve_adapter
+    from ccrl_cli.models.references import parse_reference
+
+    require_training_packages()
+    adapter = resolve_adapter(profile.model.adapter)
+    parsed = parse_reference(reference)
+    folder = ensure_model(parsed, reporter=reporter)
+    return Start(folder, adapter, model_revision(parsed, folder), _weights_digest(adapter))
+
+
+def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Start:
+    """Return the weights that labelling and training begin with.
+
+    Raises:
+        PreconditionError: the profile asks for a warm-up that was not run yet.
+    """
+    if not profile.warmup.enabled or reference != profile.model.name:
+        return base_start(profile, reference, reporter)
+    folder = warmup_path(profile)
+    if not (folder / "warmup.json").is_file():
+        raise PreconditionError(
+            f"the profile starts from a warm-up, and {folder} has none",
+            hint="run `ccrl warmup` first, or `ccrl run` for everything",
+        )
+    base = base_start(profile, reference, reporter)
+    if profile.warmup.method == "full":
+        return Start(folder / "model", None, _weights_digest(folder / "model"), None)
+    return Start(
+        base.folder, folder / "adapter", base.revision, _weights_digest(folder / "adapter")
+    )
+
+
+def _weights_digest(folder: Path | None) -> str | None:
+    """Return the first 16 digits of the SHA-256 of the weights in a folder."""
+    if folder is None:
+        return None
+    from ccrl_cli.models.packages import file_sha256
+
+    for name in ("adapter_model.safetensors", "model.safetensors"):
+        if (folder / name).is_file():
+            return file_sha256(folder / name)[:16]
+    raise PreconditionError(
+        f"{folder} holds no weights in safetensors format",
+        hint="make it again with `ccrl warmup` or `ccrl train`",
+    )
