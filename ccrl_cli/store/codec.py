@@ -28,7 +28,7 @@ _FIELDS = frozenset(
     )
 )
 _MEASURED = ("created", "seconds")
-_PROVENANCE = ("versions",)
+_PROVENANCE = ("backend", "versions")
 _FINISHES: dict[Any, Finish] = {finish: finish for finish in get_args(Finish)}
 ABSENT = "(absent)"
 
@@ -120,8 +120,8 @@ def content_bytes(value: Mapping[str, Any]) -> bytes:
 def identity_digest(identity: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits; equal if and only if ``identity_differences`` is empty.
 
-    Package versions are provenance, kept in every record, and no part of the comparison: an
-    upgrade does not strand a half-filled store.
+    Backend and package versions are provenance: kept in every record, and no part of the
+    comparison. An upgrade or another machine does not strand a half-filled store.
     """
     return hashlib.sha256(dump_json(_canonical(identity), sort_keys=True)).hexdigest()[:16]
 

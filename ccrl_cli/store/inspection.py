@@ -23,8 +23,8 @@ class IdentityInfo:
     """Settings that records of a model were made with.
 
     Attributes:
-        digest: 16 hexadecimal digits; package versions are not part of it.
-        identity: the settings, versions of the first such record included.
+        digest: 16 hexadecimal digits; backend and package versions are not part of it.
+        identity: the settings; backend and versions are those of the first such record.
     """
 
     digest: str

@@ -167,11 +167,12 @@ def test_differences_name_both_values():
     "same",
     [
         {**IDENTITY, "versions": {"torch": "2.12"}},
+        {**IDENTITY, "backend": "other"},
         {**IDENTITY, "sampling": {**IDENTITY["sampling"], "top_p": 1}},
         dict(reversed(IDENTITY.items())),
     ],
 )
-def test_versions_number_types_and_order_of_keys_make_no_other_identity(same):
+def test_provenance_number_types_and_order_of_keys_make_no_other_identity(same):
     assert identity_differences(IDENTITY, same) == {}
     assert identity_digest(same) == identity_digest(IDENTITY)
 
@@ -268,7 +269,7 @@ def test_another_identity_is_no_matter_for_pairs_that_are_not_stored(tmp_path):
 def test_many_differences_are_shortened(tmp_path):
     path = tmp_path / "store.jsonl"
     generate(path, IDS[:1], "A")
-    with pytest.raises(IntegrityError, match=r"; 4 more$"):  # 10 keys but versions, 6 shown
+    with pytest.raises(IntegrityError, match=r"; 3 more$"):  # 9 keys compared, 6 shown
         generate(path, IDS[:1], "A", identity={"versions": {}}, resume=True)
 
 
