@@ -63,6 +63,7 @@ def merge(sources: Sequence[Path], store: Path, *, reporter: Reporter) -> MergeR
     Args:
         sources: files to merge; none: all shards that lie beside the store.
         store: the file to merge into; what it holds stays.
+        reporter: told of torn lines.
 
     Raises:
         PreconditionError: a source is missing, there are no shards, or the store has a writer.
@@ -95,6 +96,7 @@ def export(
         output: the file to write; None: ``<store>.export.<format>`` beside it.
         format: ``jsonl`` or ``parquet``; None: by the ending of ``output``, else ``jsonl``.
         models: only records by these; empty: all.
+        reporter: told of characters that were replaced.
 
     Raises:
         PreconditionError: the store does not exist, it has no record of a model, or pyarrow is
@@ -102,6 +104,7 @@ def export(
         IntegrityError: a line is bad.
     """
     store = CompletionStore(path)
+    store.require()
     missing = [model for model in models if model not in store.models]
     if missing:
         raise PreconditionError(

@@ -128,13 +128,7 @@ class CompletionStore:
                 opened and nothing says what to do with them.
             IntegrityError: a pair is stored under another identity.
         """
-        if max_samples is not None and max_samples < 1:
-            raise UsageError(f"--max-samples is {max_samples}", hint="give a number from 1 up")
-        if overwrite and skip == "input":
-            raise UsageError(
-                "--overwrite and --skip input contradict each other",
-                hint="give one: replace what is stored, or leave labelled inputs out",
-            )
+        _check_flags(overwrite, skip, max_samples)
         self._scan_once()
         if not (self._was_empty or resume or overwrite or skip == "input"):
             raise UsageError(
@@ -195,10 +189,7 @@ class CompletionStore:
             PreconditionError: the file does not exist.
             IntegrityError: a line is bad.
         """
-        if not self.path.exists():
-            raise PreconditionError(
-                f"{self.path} does not exist", hint="`ccrl generate` writes completions"
-            )
+        self.require()
         index = self.index
         for line, value in JsonlReader(self.path).objects():
             try:
@@ -207,8 +198,16 @@ class CompletionStore:
             except (ValueError, KeyError) as error:
                 raise bad_line(self.path, line.number, str(error)) from error
 
+    def require(self) -> None:
+        """Raise PreconditionError if the file does not exist."""
+        if not self.path.exists():
+            raise PreconditionError(
+                f"{self.path} does not exist", hint="`ccrl generate` writes completions"
+            )
+
     def info(self) -> StoreInfo:
         """Return counts by model and identity; raises PreconditionError if the file is missing."""
+        self.require()
         return store_info(self.path, self.index)
 
     def verify(self, *, repair: bool = False) -> Verification:
@@ -222,6 +221,7 @@ class CompletionStore:
         self, path: Path, format: Format | None = None, models: Collection[str] | None = None
     ) -> ExportReport:
         """Write the records that count as JSON Lines or Parquet (see export_records)."""
+        self.require()
         return export_records(self.records(models), path, format)
 
     def _scan_once(self) -> None:
@@ -275,4 +275,14 @@ class CompletionStore:
             f"{self.path} holds input {input_id} by {model} under other settings: "
             + "; ".join(shown),
             hint="go back to those settings, replace with --overwrite, or name another store",
+        )
+
+
+def _check_flags(overwrite: bool, skip: Skip, max_samples: int | None) -> None:
+    if max_samples is not None and max_samples < 1:
+        raise UsageError(f"--max-samples is {max_samples}", hint="give a number from 1 up")
+    if overwrite and skip == "input":
+        raise UsageError(
+            "--overwrite and --skip input contradict each other",
+            hint="give one: replace what is stored, or leave labelled inputs out",
         )
