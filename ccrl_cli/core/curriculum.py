@@ -1,0 +1,248 @@
+"""Curriculum: an order of inputs, a pacing of it, and the stateful sampler that draws from both.
+
+Self-paced order by confidence with competence-based pacing (Platanios et al., 1903.09848).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ccrl_cli.core.pacing import DEFAULT_SHARES, num_open
+
+ORDERS = ("confidence", "random", "anti")
+"""Orders of the inputs: surest first, and the two controls."""
+
+GATE_FLOOR = 0.2
+"""Smallest relative rate at which the learning-signal gate still draws an input."""
+
+GATE_VISITS = 2
+"""Visits without reward spread after which the gate draws an input at its floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How many of the ordered inputs are open at each step.
+
+    Attributes:
+        num_inputs: N, inputs in the order.
+        num_steps: S, generation steps of the run.
+        prompts_per_step: inputs drawn in one step.
+        pacing: one of ``pacing.PACINGS``.
+        start: open share at the beginning.
+        power: p of root pacing.
+        alpha: bend of log pacing.
+        shares: open shares of step pacing.
+    """
+
+    num_inputs: int
+    num_steps: int
+    prompts_per_step: int
+    pacing: str
+    start: float = 0.1
+    power: float = 2.0
+    alpha: float = 10.0
+    shares: tuple[float, ...] = DEFAULT_SHARES
+
+    def progress(self, step: int) -> float:
+        """Return t in [0, 1] of a step: 0 at the first, 1 at the last."""
+        return min(1.0, step / (self.num_steps - 1)) if self.num_steps > 1 else 1.0
+
+    def num_open(self, step: int) -> int:
+        """Return how many inputs are open at a step; at least one."""
+        return num_open(
+            self.progress(step),
+            self.num_inputs,
+            self.pacing,
+            start=self.start,
+            power=self.power,
+            alpha=self.alpha,
+            shares=self.shares,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A run of steps ``[first_step, end_step)`` over one open set."""
+
+    number: int
+    first_step: int
+    end_step: int
+    num_open: int
+
+
+def stages(schedule: Schedule) -> Iterator[Stage]:
+    """Yield the stages of a schedule, numbered from 1."""
+    first, number = 0, 1
+    for step in range(1, schedule.num_steps + 1):
+        count = schedule.num_open(step - 1)
+        if step == schedule.num_steps or schedule.num_open(step) != count:
+            yield Stage(number, first, step, count)
+            first, number = step, number + 1
+
+
+def order_inputs(
+    confidence: Mapping[str, float],
+    order: str,
+    *,
+    threshold: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> tuple[str, ...]:
+    """Return the inputs in the order in which they open; ties are broken by input id.
+
+    Args:
+        confidence: confidence of each input, in [0, 1].
+        order: ``confidence`` (surest first), ``anti`` (least sure first) or ``random``.
+        threshold: inputs with less confidence are left out.
+        rng: needed by ``random`` alone.
+
+    Raises:
+        ValueError: the order is unknown, or ``random`` was given no generator.
+    """
+    kept = sorted(key for key, value in confidence.items() if value >= threshold)
+    if order == "confidence":
+        return tuple(sorted(kept, key=lambda key: -confidence[key]))
+    if order == "anti":
+        return tuple(sorted(kept, key=lambda key: confidence[key]))
+    if order != "random":
+        raise ValueError(f"order is {order!r}, not one of {', '.join(ORDERS)}")
+    if rng is None:
+        raise ValueError("random order needs a generator")
+    return tuple(kept[i] for i in rng.permutation(len(kept)))
+
+
+class CurriculumSampler:
+    """Draws inputs without replacement inside a pass over what is open; what opens joins the pass.
+
+    Draw i belongs to step ``i // prompts_per_step``. Draws are remembered, so asking again for an
+    earlier one gives the same input: a data loader may prefetch, skip or repeat.
+
+    Args:
+        order: input ids, first to open first.
+        schedule: how many are open when.
+        rng: source of the draws.
+        gate: draw inputs less often whose groups had no reward spread in their last visits.
+    """
+
+    def __init__(
+        self,
+        order: Sequence[str],
+        schedule: Schedule,
+        rng: np.random.Generator,
+        *,
+        gate: bool = False,
+    ) -> None:
+        if len(order) != schedule.num_inputs:
+            raise ValueError(f"{len(order)} inputs, but a schedule for {schedule.num_inputs}")
+        self._order = tuple(order)
+        self._place = {key: place for place, key in enumerate(self._order)}
+        self._schedule = schedule
+        self._rng = rng
+        self._gate = gate
+        self._draws: list[int] = []
+        self._pool: list[int] = []
+        self._num_joined = 0
+        self._flat_visits: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """Return the number of draws of the whole run."""
+        return self._schedule.num_steps * self._schedule.prompts_per_step
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule that is followed."""
+        return self._schedule
+
+    def draw(self, index: int) -> str:
+        """Return draw number `index`, making all draws before it first.
+
+        Raises:
+            IndexError: the index is negative.
+        """
+        if index < 0:
+            raise IndexError(f"draw {index}")
+        while len(self._draws) <= index:
+            self._draws.append(self._next())
+        return self._order[self._draws[index]]
+
+    def observe(self, input_id: str, spread: float) -> None:
+        """Note the reward spread (standard deviation) of a group of an input."""
+        place = self._place[input_id]
+        self._flat_visits[place] = 0 if spread > 0 else self._flat_visits.get(place, 0) + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next draws depend on, as plain JSON values."""
+        return {
+            "order": list(self._order),
+            "draws": list(self._draws),
+            "pool": list(self._pool),
+            "num_joined": self._num_joined,
+            "flat_visits": sorted(self._flat_visits.items()),
+            "rng": _plain(self._rng.bit_generator.state),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            ValueError: the state belongs to other inputs or another order.
+        """
+        if tuple(state["order"]) != self._order:
+            raise ValueError("the saved state belongs to another order of inputs")
+        self._draws = [int(i) for i in state["draws"]]
+        self._pool = [int(i) for i in state["pool"]]
+        self._num_joined = int(state["num_joined"])
+        self._flat_visits = {int(k): int(v) for k, v in state["flat_visits"]}
+        self._rng.bit_generator.state = _restored(state["rng"])
+
+    def _next(self) -> int:
+        """Make the next draw."""
+        position = len(self._draws)
+        in_step = position % self._schedule.prompts_per_step
+        step = min(position // self._schedule.prompts_per_step, self._schedule.num_steps - 1)
+        count = self._schedule.num_open(step)
+        self._pool.extend(range(self._num_joined, count))
+        self._num_joined = max(self._num_joined, count)
+        taken = set(self._draws[position - in_step :]) if in_step else set()
+        if all(place in taken for place in self._pool):
+            self._pool = list(range(self._num_joined))
+        choices = len(self._pool)
+        repeats = all(place in taken for place in self._pool)
+        for _ in range(20 * choices + 20):
+            slot = int(self._rng.integers(choices))
+            place = self._pool[slot]
+            if place in taken and not repeats:
+                continue
+            if self._is_held_back(place):
+                continue
+            break
+        self._pool[slot] = self._pool[-1]
+        self._pool.pop()
+        return place
+
+    def _is_held_back(self, place: int) -> bool:
+        """Return whether the gate refuses an input this time."""
+        if not self._gate or self._flat_visits.get(place, 0) < GATE_VISITS:
+            return False
+        return bool(self._rng.random() >= GATE_FLOOR)
+
+
+def _plain(value: Any) -> Any:
+    """Return a generator state without numpy values."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return {"uint64": [int(part) for part in value]}
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _restored(value: Any) -> Any:
+    """Undo `_plain`."""
+    if isinstance(value, Mapping):
+        if set(value) == {"uint64"}:
+            return np.array(value["uint64"], dtype=np.uint64)
+        return {key: _restored(part) for key, part in value.items()}
+    return value
