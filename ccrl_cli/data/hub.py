@@ -35,6 +35,23 @@ def hub_rows(reference: str, split: str, labels: Sequence[str] | None = None) ->
         yield row_from_fields(fields, f"hub:{reference} {split}: row {number}", names)
 
 
+def fetch(reference: str, split: str) -> int:
+    """Bring all splits of a hub data set into the cache of its library.
+
+    Args:
+        reference: see `hub_rows`.
+        split: a split that must be there.
+
+    Returns:
+        The number of rows of that split.
+
+    Raises:
+        DataError: the reference is malformed, or the split does not exist.
+        PreconditionError: see `hub_rows`.
+    """
+    return len(_load(reference, split))
+
+
 def _load(reference: str, split: str) -> Any:
     match = _REFERENCE.fullmatch(reference)
     if match is None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,6 +186,24 @@ def is_offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
+
+
+@contextmanager
+def staying_offline(wanted: bool = True) -> Iterator[None]:
+    """Keep the hub's libraries off the network while the block runs, as HF_HUB_OFFLINE does."""
+    from huggingface_hub import constants
+
+    switches: list[tuple[Any, str]] = [(constants, "HF_HUB_OFFLINE")]
+    if find_spec("datasets") is not None:
+        switches.append((import_module("datasets.config"), "HF_HUB_OFFLINE"))
+    before = [getattr(module, name) for module, name in switches]
+    for module, name in switches if wanted else ():
+        setattr(module, name, True)
+    try:
+        yield
+    finally:
+        for (module, name), value in zip(switches, before, strict=True):
+            setattr(module, name, value)
 
 
 def _parts_of(index: Path) -> list[str] | None:
