@@ -20,7 +20,18 @@ SECONDS_BETWEEN_LINES = 30.0
 Status = Literal["done", "nothing", "partial", "interrupted", "error"]
 
 _FALLBACKS = str.maketrans(
-    {"✓": "ok", "✗": "x", "→": "->", "…": "...", "—": "-", "–": "-", "·": "-", "×": "x", "≥": ">="}
+    {
+        "✓": "ok",
+        "✗": "x",
+        "→": "->",
+        "…": "...",
+        "—": "-",
+        "–": "-",
+        "·": "-",
+        "×": "x",
+        "≥": ">=",
+        "█": "#",
+    }
 )
 
 

@@ -1,0 +1,333 @@
+"""Curriculum: what a profile's store, confidence and pacing will make of training, before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccrl_cli.core.binning import bin_inputs
+from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
+from ccrl_cli.core.discrimination import auroc_interval
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.core.statistics import Interval
+from ccrl_cli.data.catalog import without_duplicates
+from ccrl_cli.errors import UsageError
+from ccrl_cli.pipelines.domains import load_domain
+from ccrl_cli.pipelines.labels import LabelSet, load_labels
+from ccrl_cli.pipelines.quality import BinView, LabelScore, label_quality_by_bin, score_labels
+from ccrl_cli.records import Score
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.pipelines.domains import Domain
+    from ccrl_cli.reporting import Reporter
+
+HISTOGRAM_BINS = 10
+
+#: Fewer right (or wrong) labels than this make AUROC weak evidence whatever its interval says.
+FEW = 10
+
+# As in core.pacing: 0.1 passes over 30 inputs, 3 a step, are 1 step, not the ceiling of 1.0…02.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """A run of training steps over one open set; steps count from 1, both ends belong to it.
+
+    Attributes:
+        number: from 1.
+        first_step: first step.
+        last_step: last step.
+        num_open: inputs that can be drawn.
+        open_share: the same as a share of the inputs in the order.
+        lowest_confidence: of the open inputs.
+        passes: draws of the stage for each open input.
+        oracle_f1: micro F1 of the open labels against gold; None without gold.
+        oracle_exact: share of the open labels that equal gold; None without gold.
+    """
+
+    number: int
+    first_step: int
+    last_step: int
+    num_open: int
+    open_share: float
+    lowest_confidence: float
+    passes: float
+    oracle_f1: float | None
+    oracle_exact: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CurriculumView:
+    """What a curriculum will do; ratios are fractions. What reads gold labels is named oracle.
+
+    Attributes:
+        store: file of the completions.
+        models: models whose completions were pooled.
+        metric: name of the confidence.
+        label: rule of the pseudo-labels.
+        num_inputs: inputs with a pseudo-label.
+        num_missing: training inputs without completions.
+        num_completions: completions read.
+        num_invalid: completions that did not parse.
+        histogram: inputs by confidence, ten bins of equal width over [0, 1].
+        bin_rule: ``mass`` or ``fixed``.
+        bins: labels by confidence, least sure first.
+        pacing: shape of the open share.
+        order: which inputs open first.
+        threshold: smallest confidence that is opened.
+        num_left_out: inputs below the threshold.
+        num_steps: training steps that are planned.
+        steps_from: what decides them, ``training.max_steps`` or ``training.epochs``.
+        prompts_per_step: inputs drawn in one step.
+        stages: all of them, in order.
+        oracle_count: labels that gold exists for.
+        oracle_f1: micro F1 of all labels against gold; None without gold, as all that follows.
+        oracle_exact: share of labels that equal gold.
+        oracle_auroc: chance that a label equal to gold is surer than one that is not; None also
+            if all are equal to it, or none is.
+        oracle_finding: what that means, in a sentence.
+        reportable: False with a mock backend or a cut set of inputs.
+    """
+
+    store: str
+    models: tuple[str, ...]
+    metric: str
+    label: str
+    num_inputs: int
+    num_missing: int
+    num_completions: int
+    num_invalid: int
+    histogram: tuple[int, ...]
+    bin_rule: str
+    bins: tuple[BinView, ...]
+    pacing: str
+    order: str
+    threshold: float
+    num_left_out: int
+    num_steps: int
+    steps_from: str
+    prompts_per_step: int
+    stages: tuple[StageView, ...]
+    oracle_count: int
+    oracle_f1: float | None
+    oracle_exact: float | None
+    oracle_auroc: Interval | None
+    oracle_finding: str | None
+    reportable: bool
+
+
+def show_curriculum(
+    profile: Profile, *, bins: str = "mass", num_bins: int = 10, reporter: Reporter
+) -> CurriculumView:
+    """Return what a profile's curriculum will do with the completions in its store.
+
+    Args:
+        profile: the profile.
+        bins: rule of the bins, ``mass`` or ``fixed``.
+        num_bins: B, at least 1.
+        reporter: told of missing inputs and of stages that cannot fill a step.
+
+    Raises:
+        PreconditionError: there is no store, or it has no completion of these inputs.
+        UsageError: the metric cannot be computed from these completions, or there is no bin.
+        IntegrityError: the store is damaged.
+    """
+    if num_bins < 1:
+        raise UsageError(f"{num_bins} bins are too few", hint="ask for at least one")
+    domain = load_domain(profile, "target")
+    labels = _load(profile, domain)
+    examples = {e.id: e for e in without_duplicates(domain.split("train").examples)[0]}
+    scores = score_labels(labels.labels, examples, domain.labels)
+    order = training_order(profile, labels.confidence)
+    schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
+    confidences = [label.confidence for label in labels.labels.values()]
+    rng = np.random.default_rng(derive_seed(profile.run.seed, "auroc"))
+    auroc, finding = _discrimination(labels, scores, rng)
+    total = sum((item.score for item in scores.values()), Score())
+    view = CurriculumView(
+        store=str(profile.store_path),
+        models=labels.models,
+        metric=profile.confidence.metric,
+        label=profile.confidence.label,
+        num_inputs=len(confidences),
+        num_missing=labels.num_missing,
+        num_completions=labels.num_completions,
+        num_invalid=labels.num_invalid,
+        histogram=tuple(
+            len(part.members) for part in bin_inputs(confidences, "fixed", num_bins=HISTOGRAM_BINS)
+        ),
+        bin_rule=bins,
+        bins=label_quality_by_bin(
+            labels.labels, examples, domain.labels, bins=bins, num_bins=num_bins
+        ),
+        pacing=profile.curriculum.pacing,
+        order=profile.curriculum.order,
+        threshold=profile.curriculum.threshold,
+        num_left_out=len(confidences) - len(order),
+        num_steps=planned_steps(profile, len(confidences)),
+        steps_from="training.max_steps" if profile.training.max_steps else "training.epochs",
+        prompts_per_step=profile.training.prompts_per_step,
+        stages=_stages(schedule, order, labels.confidence, scores) if schedule else (),
+        oracle_count=len(scores),
+        oracle_f1=total.f1 if scores else None,
+        oracle_exact=sum(s.exact for s in scores.values()) / len(scores) if scores else None,
+        oracle_auroc=auroc,
+        oracle_finding=finding,
+        reportable=labels.reportable and profile.data.target.max_train_samples is None,
+    )
+    _warn(view, reporter)
+    return view
+
+
+def training_order(profile: Profile, confidence: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the inputs in the order in which a profile opens them, those below threshold left out.
+
+    Args:
+        profile: the profile.
+        confidence: confidence by input id.
+    """
+    section = profile.curriculum
+    rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
+    return order_inputs(confidence, section.order, threshold=section.threshold, rng=rng)
+
+
+def planned_steps(profile: Profile, num_inputs: int) -> int:
+    """Return the training steps of a profile: its ``max_steps``, else its passes over all inputs.
+
+    Args:
+        profile: the profile.
+        num_inputs: N, inputs with a pseudo-label, those below the threshold too: a threshold does
+            not shrink the update budget.
+    """
+    section = profile.training
+    if section.max_steps is not None:
+        return section.max_steps
+    exact = section.epochs * num_inputs / section.prompts_per_step
+    return max(1, math.ceil(exact * (1 - _ROUNDING)))
+
+
+def plan_schedule(profile: Profile, num_ordered: int, num_inputs: int) -> Schedule:
+    """Return how many inputs are open at each step of a profile's training.
+
+    Args:
+        profile: the profile.
+        num_ordered: inputs in the order, at least 1.
+        num_inputs: N that the update budget counts, see :func:`planned_steps`.
+    """
+    section = profile.curriculum
+    return Schedule(
+        num_inputs=num_ordered,
+        num_steps=planned_steps(profile, num_inputs),
+        prompts_per_step=profile.training.prompts_per_step,
+        pacing=section.pacing,
+        start=section.start,
+        power=section.power,
+        alpha=section.alpha,
+        shares=section.shares,
+    )
+
+
+def _load(profile: Profile, domain: Domain) -> LabelSet:
+    try:
+        return load_labels(profile, domain)
+    except ValueError as error:
+        raise UsageError(
+            f"confidence.metric {profile.confidence.metric!r} cannot be computed here: {error}",
+            hint="choose another with --metric, for example self_consistency",
+        ) from error
+
+
+def _stages(
+    schedule: Schedule,
+    order: Sequence[str],
+    confidence: Mapping[str, float],
+    scores: Mapping[str, LabelScore],
+) -> tuple[StageView, ...]:
+    """Return the stages with what is open in each: sums over growing prefixes of the order."""
+    judged = [scores.get(key) for key in order]
+    lowest = list(accumulate((confidence[key] for key in order), min))
+    sums = list(accumulate(item.score if item else Score() for item in judged))
+    exact = list(accumulate(int(item is not None and item.exact) for item in judged))
+    counts = list(accumulate(int(item is not None) for item in judged))
+    views = []
+    for stage in stages(schedule):
+        last = stage.num_open - 1
+        draws = (stage.end_step - stage.first_step) * schedule.prompts_per_step
+        views.append(
+            StageView(
+                number=stage.number,
+                first_step=stage.first_step + 1,
+                last_step=stage.end_step,
+                num_open=stage.num_open,
+                open_share=stage.num_open / len(order),
+                lowest_confidence=lowest[last],
+                passes=draws / stage.num_open,
+                oracle_f1=sums[last].f1 if counts[last] else None,
+                oracle_exact=exact[last] / counts[last] if counts[last] else None,
+            )
+        )
+    return tuple(views)
+
+
+def _discrimination(
+    labels: LabelSet, scores: Mapping[str, LabelScore], rng: np.random.Generator
+) -> tuple[Interval | None, str | None]:
+    """Return AUROC of confidence against exact match, and a sentence about it."""
+    if not scores:
+        return None, None
+    right = [float(item.exact) for item in scores.values()]
+    auroc = auroc_interval([labels.labels[key].confidence for key in scores], right, rng)
+    return auroc, describe_auroc(auroc, int(sum(right)), len(right))
+
+
+def describe_auroc(auroc: Interval | None, num_right: int, total: int) -> str:
+    """Return what an AUROC of confidence against exact match means, in a sentence.
+
+    Args:
+        auroc: the value with its interval; None if all labels are right, or all wrong.
+        num_right: labels equal to gold.
+        total: labels compared.
+    """
+    if auroc is None:
+        number = "every label equals" if num_right else "no label equals"
+        return f"{number} gold, so there is no AUROC of confidence against exact match"
+    numbers = (
+        f"its AUROC against exact match is {auroc.value:.2f} "
+        f"({auroc.level:.0%} interval {auroc.low:.2f} to {auroc.high:.2f}"
+    )
+    if auroc.low <= 0.5 <= auroc.high:
+        return f"confidence knows nothing here: {numbers} holds 0.5, which is chance)"
+    if auroc.high < 0.5:
+        text = f"confidence misleads here, surer labels are more often wrong: {numbers})"
+    else:
+        text = f"confidence ranks labels better than chance: {numbers})"
+    few = min(num_right, total - num_right)
+    if few < FEW:
+        text += f"; weak evidence, only {few} of {total} labels are on one side"
+    return text
+
+
+def _warn(view: CurriculumView, reporter: Reporter) -> None:
+    if view.num_missing:
+        total = view.num_inputs + view.num_missing
+        reporter.warn(
+            f"{view.num_missing} of {total} inputs have no completions: "
+            "`ccrl generate --resume` makes them"
+        )
+    if not view.stages:
+        reporter.warn(
+            f"no input has a confidence of {view.threshold:g} or more: nothing would be trained on"
+        )
+    short = [stage for stage in view.stages if stage.num_open < view.prompts_per_step]
+    if short:
+        reporter.warn(
+            f"step 1 has {short[0].num_open} open inputs for {view.prompts_per_step} prompts: "
+            "inputs repeat within a step"
+        )
