@@ -1,0 +1,46 @@
+"""`ccrl train`: GRPO over the curriculum."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ccrl_cli.cli.options import Invocation, command, new_app, setting
+
+app = new_app()
+
+PACING = setting("curriculum.pacing", str, "linear, root, log, exponential, step or constant.")
+ORDER = setting("curriculum.order", str, "confidence, random or anti.")
+EPOCHS = setting("training.epochs", float, "Passes over all target inputs.")
+STEPS = setting("training.max_steps", int, "Optimiser steps; epochs then no longer decides.")
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+
+
+@command(app, "train", PACING, ORDER, EPOCHS, STEPS)
+def train(invocation: Invocation, resume: Resume = False) -> None:
+    """Train with GRPO on pseudo-labels, the surest first."""
+    from ccrl_cli.cli.output import format_table
+    from ccrl_cli.pipelines.train import train as run
+
+    loaded = invocation.load()
+    result = run(
+        loaded.profile, reporter=invocation.reporter, resume=resume, origins=loaded.origins
+    )
+    columns = ["stage", "steps", "open", "reward", "overlap", "kl", "no spread"]
+    rows = [
+        [
+            str(stage["stage"]),
+            str(stage["steps"]),
+            str(stage["num_open"]),
+            *(
+                f"{stage[name]:.4f}" if name in stage else "-"
+                for name in ("reward", "reward_overlap", "kl", "zero_spread_share")
+            ),
+        ]
+        for stage in result.stages
+    ]
+    text = format_table(columns, rows) + f"\n{result.steps} steps: {result.adapter}"
+    invocation.finish(
+        result, text=text, counts=dict(result.counts), run_dir=loaded.profile.run_path
+    )
