@@ -50,7 +50,7 @@ def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
     adapter = resolve_adapter(profile.model.adapter)
     parsed = parse_reference(reference)
     folder = ensure_model(parsed, reporter=reporter)
-    return Start(folder, adapter, model_revision(parsed, folder), _weights_digest(adapter))
+    return Start(folder, adapter, model_revision(parsed, folder), adapter_digest(adapter))
 
 
 def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Start:
@@ -69,14 +69,12 @@ def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Sta
         )
     base = base_start(profile, reference, reporter)
     if profile.warmup.method == "full":
-        return Start(folder / "model", None, _weights_digest(folder / "model"), None)
-    return Start(
-        base.folder, folder / "adapter", base.revision, _weights_digest(folder / "adapter")
-    )
+        return Start(folder / "model", None, adapter_digest(folder / "model"), None)
+    return Start(base.folder, folder / "adapter", base.revision, adapter_digest(folder / "adapter"))
 
 
-def _weights_digest(folder: Path | None) -> str | None:
-    """Return the first 16 digits of the SHA-256 of the weights in a folder."""
+def adapter_digest(folder: Path | None) -> str | None:
+    """Return the first 16 digits of the SHA-256 of the adapter's or model's weights in a folder."""
     if folder is None:
         return None
     from ccrl_cli.models.packages import file_sha256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -11,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.curriculum import CurriculumSampler, Schedule, Stage, order_inputs, stages
+from ccrl_cli.core.curriculum import CurriculumSampler, Stage, stages
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.manifest import run_manifest
+from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
 from ccrl_cli.pipelines.start import Start, starting_policy
 from ccrl_cli.records import PseudoLabel, content_id
 from ccrl_cli.store.runs import RunDirectory
@@ -59,45 +59,6 @@ class TrainOutcome:
     seconds: Mapping[str, float]
     reportable: bool
     counts: Mapping[str, int] = field(default_factory=dict)
-
-
-def planned_steps(profile: Profile, num_inputs: int) -> int:
-    """Return the optimiser steps of a training: epochs x N / prompts_per_step, or max_steps."""
-    section = profile.training
-    if section.max_steps:
-        return section.max_steps
-    generation_steps = math.ceil(section.epochs * num_inputs / section.prompts_per_step)
-    return generation_steps * section.num_iterations
-
-
-def make_schedule(profile: Profile, num_inputs: int) -> Schedule:
-    """Return the schedule of a training over N inputs."""
-    section = profile.curriculum
-    optimiser_steps = planned_steps(profile, num_inputs)
-    return Schedule(
-        num_inputs=num_inputs,
-        num_steps=math.ceil(optimiser_steps / profile.training.num_iterations),
-        prompts_per_step=profile.training.prompts_per_step,
-        pacing=section.pacing,
-        start=section.start,
-        power=section.power,
-        alpha=section.alpha,
-        shares=section.shares,
-    )
-
-
-def make_order(profile: Profile, confidence: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the inputs of a training in the order in which they open."""
-    import numpy as np
-
-    section = profile.curriculum
-    seed = derive_seed(profile.run.seed, "curriculum-order")
-    return order_inputs(
-        confidence,
-        section.order,
-        threshold=section.threshold,
-        rng=np.random.Generator(np.random.Philox(seed)),
-    )
 
 
 def train(
@@ -195,14 +156,14 @@ def _train(
 
     loaded = _load(profile, start)
     task, confidence = _task(profile, domain, labels, loaded)
-    order = make_order(profile, confidence)
+    order = training_order(profile, confidence)
     if not order:
         raise PreconditionError(
             f"no input is left to train on: all {len(labels.labels)} lie below "
             f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
             hint="lower curriculum.threshold or raise training.max_prompt_tokens",
         )
-    schedule = make_schedule(profile, len(order))
+    schedule = plan_schedule(profile, len(order), len(labels.labels))
     seed = derive_seed(profile.run.seed, "curriculum-draws")
     sampler = CurriculumSampler(
         order,
@@ -210,7 +171,7 @@ def _train(
         np.random.Generator(np.random.Philox(seed)),
         gate=profile.curriculum.gate,
     )
-    settings = _settings(profile, len(order))
+    settings = _settings(profile, len(labels.labels))
     with (
         _journals(run) as (metrics, stage_file),
         reporter.progress(settings.num_steps, "train", unit="steps") as progress,
