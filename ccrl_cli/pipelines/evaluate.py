@@ -81,6 +81,7 @@ class EvaluationResult:
         domains: scores by role, ``target`` and ``source``.
         forgetting: source F1 before minus after; None when one of them is missing.
         seconds: wall time of this call.
+        answered: sentences that this call answered; others were answered before.
     """
 
     split: str
@@ -89,6 +90,7 @@ class EvaluationResult:
     domains: Mapping[str, DomainEvaluation]
     forgetting: float | None
     seconds: float
+    answered: int
     schema: int = 1
 
 
@@ -128,15 +130,16 @@ def evaluate(
         if not run.manifest_path.exists():
             domain = views[roles[0]].domain
             run.write_manifest(run_manifest(profile, domain, origins or {}))
+        answered = 0
         for phase in phases:
             weights = start if phase == "before" else _trained(start, trained)
-            _answer(profile, run, list(views.values()), phase, weights, reporter)
+            answered += _answer(profile, run, list(views.values()), phase, weights, reporter)
         found = {
             (role, phase): _answers(run, view, phase)
             for role, view in views.items()
             for phase in PHASES
         }
-        result = _result(profile, views, found, time.perf_counter() - started)
+        result = _result(profile, views, found, time.perf_counter() - started, answered)
         run.write_evaluation(_document(run, result, roles))
     return result
 
@@ -204,8 +207,8 @@ def _answer(
     phase: Phase,
     weights: Start,
     reporter: Reporter,
-) -> None:
-    """Answer what was not answered yet with these weights; one load serves all domains."""
+) -> int:
+    """Answer what was not answered yet with these weights; return how many sentences that were."""
     owed = []
     for view in views:
         place = run.predictions_path(f"{view.role}-{phase}")
@@ -213,7 +216,7 @@ def _answer(
         if done is None or not place.exists():
             owed.append(view)
     if not owed:
-        return
+        return 0
     section, model = profile.evaluation, profile.model
     settings = SamplingSettings(0.0, 1.0, section.max_tokens, section.batch_size)
     generator: Generator = backend_class("transformers")(
@@ -237,6 +240,7 @@ def _answer(
             write_json_lines(run.predictions_path(name), rows)
             run.mark_done(_step(view.role, phase), digest, seconds=time.perf_counter() - began)
             _work_path(run, name).unlink(missing_ok=True)
+    return sum(len(view.split.examples) for view in owed)
 
 
 def _work_path(run: RunDirectory, name: str) -> Path:
@@ -301,6 +305,7 @@ def _result(
     views: Mapping[Role, _View],
     found: Mapping[tuple[Role, Phase], list[Prediction] | None],
     seconds: float,
+    answered: int,
 ) -> EvaluationResult:
     domains: dict[str, DomainEvaluation] = {
         role: _score(profile, view, found) for role, view in views.items()
@@ -316,6 +321,7 @@ def _result(
         domains=domains,
         forgetting=lost,
         seconds=round(seconds, 1),
+        answered=answered,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,23 @@ def warmup_path(profile: Profile) -> Path:
     return profile.run_path / "warmup"
 
 
+def warmup_digest(profile: Profile) -> str:
+    """Return what identifies a warm-up: its settings, its data, the weights it begins with."""
+    from ccrl_cli.config.load import section_digest
+
+    return section_digest(
+        profile, "model", "warmup", "prompt.template", "data.source", "data.type_names", "run.seed"
+    )
+
+
+def finished_warmup(profile: Profile) -> str | None:
+    """Return the digest of the warm-up that a run has, or None."""
+    place = warmup_path(profile) / "warmup.json"
+    if not place.is_file():
+        return None
+    return str(json.loads(place.read_text(encoding="utf-8")).get("digest"))
+
+
 def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
     """Return a model as the profile names it, before any warm-up, downloading it if need be."""
     from ccrl_cli.models.download import ensure_model, model_revision
@@ -62,9 +80,11 @@ def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Sta
     if not profile.warmup.enabled or reference != profile.model.name:
         return base_start(profile, reference, reporter)
     folder = warmup_path(profile)
-    if not (folder / "warmup.json").is_file():
+    known = finished_warmup(profile)
+    if known != warmup_digest(profile):
+        state = "has none" if known is None else "has one with other settings"
         raise PreconditionError(
-            f"the profile starts from a warm-up, and {folder} has none",
+            f"the profile starts from a warm-up, and {folder} {state}",
             hint="run `ccrl warmup` first, or `ccrl run` for everything",
         )
     base = base_start(profile, reference, reporter)

@@ -48,6 +48,8 @@ class TrainOutcome:
         stages: means by stage.
         seconds: wall seconds by part, of this call.
         reportable: False when the labels came from a mock backend.
+        counts: inputs, and completions that did not parse.
+        already_done: this call found the training finished.
     """
 
     adapter: str
@@ -59,6 +61,7 @@ class TrainOutcome:
     seconds: Mapping[str, float]
     reportable: bool
     counts: Mapping[str, int] = field(default_factory=dict)
+    already_done: bool = False
 
 
 def train(
@@ -66,6 +69,7 @@ def train(
     *,
     reporter: Reporter,
     resume: bool = False,
+    overwrite: bool = False,
     origins: Mapping[str, str] | None = None,
 ) -> TrainOutcome:
     """Train an adapter on the pseudo-labels of the target's training inputs.
@@ -74,6 +78,7 @@ def train(
         profile: the profile.
         reporter: told of progress.
         resume: go on from the last checkpoint; a finished training is left as it is.
+        overwrite: remove the training that the run has, and begin anew.
         origins: origin of each value of the profile, for the manifest.
 
     Raises:
@@ -89,10 +94,12 @@ def train(
     start = starting_policy(profile, profile.model.name, reporter)
     with RunDirectory(profile.run_path) as run:
         digest = _digest(profile, labels, start)
+        if overwrite:
+            _remove(run)
         mark = run.done(STEP, digest)
         if mark is not None and resume:
             reporter.info(f"{run.path} is trained already")
-            return TrainOutcome(**mark.result)
+            return TrainOutcome(**{**mark.result, "already_done": True})
         _check_fresh(run, digest, resume=resume)
         manifest = run_manifest(profile, domain, origins or {})
         run.write_manifest({**manifest, "training_digest": digest})
@@ -122,6 +129,14 @@ def _digest(profile: Profile, labels: LabelSet, start: Start) -> str:
     return content_id("\n".join([settings, start.identity, *facts]))
 
 
+def _remove(run: RunDirectory) -> None:
+    """Remove the training of a run: its adapter, checkpoints, journals, and scores of it."""
+    run.forget(STEP)
+    shutil.rmtree(run.checkpoints_path, ignore_errors=True)
+    shutil.rmtree(run.adapter_path, ignore_errors=True)
+    run.rewind(0)
+
+
 def _check_fresh(run: RunDirectory, digest: str, *, resume: bool) -> None:
     """Refuse to mix two trainings in one run directory; without resume, begin anew is explicit."""
     begun = run.checkpoints_path.exists() or run.adapter_path.exists()
@@ -130,13 +145,14 @@ def _check_fresh(run: RunDirectory, digest: str, *, resume: bool) -> None:
     if not resume:
         raise UsageError(
             f"{run.path} already holds a training",
-            hint="go on with --resume, or name another run: --set run.name=NAME",
+            hint="go on with --resume, replace it with --overwrite, or name another run: "
+            "--set run.name=NAME",
         )
     known = run.read_manifest().get("training_digest") if run.manifest_path.exists() else None
     if known != digest:
         raise UsageError(
             f"{run.path} holds a training with other settings, labels or starting weights",
-            hint="name another run: --set run.name=NAME, or remove that folder",
+            hint="replace it with --overwrite, or name another run: --set run.name=NAME",
         )
 
 
