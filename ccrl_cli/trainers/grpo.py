@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainT
 from ccrl_cli.trainers.probe import KlProbe
 from ccrl_cli.trainers.rollouts import Rewards, Rollouts
 from ccrl_cli.trainers.seeding import seed_libraries
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is used on purpose
 
 SAMPLER_FILE = "curriculum.json"
 """State of the sampler, inside a checkpoint."""

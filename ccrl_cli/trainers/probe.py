@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models.adapters import merged_adapter
 from ccrl_cli.models.decoding import PromptRequest, Sampling, decode_batch, left_pad
 from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.merging import merged_adapter
 from ccrl_cli.trainers.base import GrpoSettings
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.rewards import score
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models.adapters import merged_adapter
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
 from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.merging import merged_adapter
 from ccrl_cli.trainers.base import GrpoSettings, TrainTask
 
 PARTS = ("overlap", "format", "length")

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
-from ccrl_cli.models.adapters import merged_adapter  # noqa: E402
+from ccrl_cli.models.merging import merged_adapter  # noqa: E402
 
 
 def tiny_model(dtype):
