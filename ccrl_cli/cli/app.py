@@ -36,6 +36,9 @@ COMMANDS: dict[str, str] = {
     "warmup": "Fine-tune the model on the labelled source domain: the start of small-model runs.",
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
+    "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
+    "export": "A run's model to use elsewhere: merged, adapter alone, or pushed to the hub.",
+    "report": "One self-contained HTML page of one run or several.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }
 """Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""
