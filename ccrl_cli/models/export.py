@@ -78,7 +78,7 @@ def write_merged(folder: Path, adapter: Path | None, target: Path, *, dtype: str
     model.save_pretrained(str(target))
     loaded.tokenizer.save_pretrained(str(target))
     _copy_legal(folder, target)
-    count = sum(parameter.numel() for parameter in model.parameters())
+    count = sum(int(parameter.numel()) for parameter in model.parameters())
     del loaded, model
     free_memory()
     return count

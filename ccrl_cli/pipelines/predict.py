@@ -181,14 +181,9 @@ def _row(
         parse = parse_completion(answers[piece.text].text, names.by_name)
         outcomes.append(parse.outcome)
         placed, loose = place_mentions(piece.text, parse.entities)
-        entities += [
-            {
-                **mention,
-                "start": mention["start"] + piece.start,
-                "end": mention["end"] + piece.start,
-            }
-            for mention in placed
-        ]
+        for mention in placed:
+            start, end = mention["start"] + piece.start, mention["end"] + piece.start
+            entities.append({**mention, "start": start, "end": end})
         hallucinated += [{"text": mention.text, "type": mention.type} for mention in loose]
     worst = next((name for name in _WORST_FIRST if name in outcomes), "empty")
     row = {

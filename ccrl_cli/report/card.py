@@ -83,8 +83,8 @@ def _body(facts: CardFacts) -> Iterator[str]:
     yield f"# {_plain(facts.title)}"
     yield ""
     yield (
-        f"{'A model' if facts.merged else 'A LoRA adapter'} for named-entity recognition by prompt, "
-        f"made from `{facts.base}` with ccrl: reinforcement learning (GRPO) on the model's own "
+        f"{'A model' if facts.merged else 'A LoRA adapter'} for named-entity recognition by "
+        f"prompt, made from `{facts.base}` with ccrl: reinforcement learning (GRPO) on the model's own "
         "pseudo-labels of a domain without labels."
     )
     yield ""
@@ -167,11 +167,11 @@ def _usage(facts: CardFacts) -> Iterator[str]:
     yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
     yield f"types = {json.dumps(names, ensure_ascii=False)}"
     yield 'text = "..."'
-    user = facts.user.replace("{types}", "{{types}}").replace("{text}", "{{text}}")
+    user = facts.user.replace("{", "{{").replace("}", "}}")
+    user = user.replace("{{types}}", "{types}").replace("{{text}}", "{text}")
     yield "messages = ["
     yield f'    {{"role": "system", "content": {json.dumps(facts.system, ensure_ascii=False)}}},'
-    content = json.dumps(user, ensure_ascii=False).replace("{{", "{").replace("}}", "}")
-    yield f'    {{"role": "user", "content": f{content}}},'
+    yield f'    {{"role": "user", "content": f{json.dumps(user, ensure_ascii=False)}}},'
     yield "]"
     yield (
         "inputs = tokenizer.apply_chat_template("

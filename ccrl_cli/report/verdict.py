@@ -53,7 +53,7 @@ def headline(evaluation: Mapping[str, Any] | None) -> Headline:
     if change is None:
         return Headline(_single(target), "open", _caveats(evaluation, target, source))
     kept = source.get("delta_f1")
-    text = f"{_target_part(target, change)}{_source_part(source, change, kept)}."
+    text = f"{_target_part(target, change)}{_source_part(change, kept)}."
     return Headline(text, _tone(change, kept), _caveats(evaluation, target, source))
 
 
@@ -81,11 +81,7 @@ def _target_part(target: Mapping[str, Any], change: Mapping[str, float]) -> str:
     return f"Target F1 went {numbers}, which is not distinguishable from no change"
 
 
-def _source_part(
-    source: Mapping[str, Any],
-    target: Mapping[str, float],
-    change: Mapping[str, float] | None,
-) -> str:
+def _source_part(target: Mapping[str, float], change: Mapping[str, float] | None) -> str:
     """Return what happened to the source, joined to the target's part."""
     if change is None:
         return "; the source domain was not scored on both sides, so forgetting is unknown"
