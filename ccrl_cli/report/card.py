@@ -84,8 +84,8 @@ def _body(facts: CardFacts) -> Iterator[str]:
     yield ""
     yield (
         f"{'A model' if facts.merged else 'A LoRA adapter'} for named-entity recognition by "
-        f"prompt, made from `{facts.base}` with ccrl: reinforcement learning (GRPO) on the model's own "
-        "pseudo-labels of a domain without labels."
+        f"prompt, made from `{facts.base}` with ccrl: reinforcement learning (GRPO) on the "
+        "model's own pseudo-labels of a domain without labels."
     )
     yield ""
     yield from _evaluation(facts)

@@ -1,0 +1,106 @@
+"""Example sentences for a page: what training fixed, broke, and left wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ccrl_cli.core.mistakes import JudgedSpan, Segment, segments
+from ccrl_cli.records import Entity
+from ccrl_cli.store.predictions import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One marked copy of a sentence: gold, or an answer with what it invented."""
+
+    title: str
+    pieces: tuple[Segment, ...]
+    hallucinated: tuple[Entity, ...] = ()
+    invalid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sentence with gold and the answers before and after training."""
+
+    input_id: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Examples of one kind.
+
+    Attributes:
+        title: what they have in common.
+        total: how many sentences there are of this kind.
+        num_sentences: sentences compared.
+        examples: the most instructive ones.
+    """
+
+    title: str
+    total: int
+    num_sentences: int
+    examples: tuple[Example, ...]
+
+
+def choose_examples(
+    before: Sequence[Prediction], after: Sequence[Prediction], *, limit: int = 5
+) -> tuple[Group, ...]:
+    """Return sentences that training fixed, broke, and left wrong; most instructive first.
+
+    Fixed and broken: largest change in the number of mistakes, then most right mentions. Still
+    wrong: most mistakes. Sentences without gold labels, or in one file alone, are left out.
+
+    Args:
+        before: answers of the starting policy.
+        after: answers after training.
+        limit: examples of each kind.
+    """
+    earlier = {row.input_id: row for row in before if row.gold is not None}
+    pairs = [
+        (earlier[row.input_id], row)
+        for row in {row.input_id: row for row in after}.values()
+        if row.gold is not None and row.input_id in earlier
+    ]
+    judged = [(old, new, mistakes(old), mistakes(new)) for old, new in pairs]
+    fixed = [item for item in judged if item[3] < item[2]]
+    broken = [item for item in judged if item[3] > item[2]]
+    same = [item for item in judged if item[3] == item[2] and item[3]]
+    fixed.sort(key=lambda i: (i[3] - i[2], -i[1].judgement().num_right, i[1].input_id))
+    broken.sort(key=lambda i: (i[2] - i[3], -i[0].judgement().num_right, i[1].input_id))
+    same.sort(key=lambda i: (-i[3], i[1].input_id))
+    kinds = (("Better after training", fixed), ("Worse after training", broken),
+             ("As wrong as before", same))  # fmt: skip
+    return tuple(
+        Group(
+            title,
+            len(items),
+            len(judged),
+            tuple(_example(old, new) for old, new, _, _ in items[:limit]),
+        )
+        for title, items in kinds
+    )
+
+
+def mistakes(row: Prediction) -> int:
+    """Return the mistakes of an answer; one that cannot be read has at least one."""
+    return max(row.judgement().num_wrong, int(row.outcome == "invalid"))
+
+
+def _example(before: Prediction, after: Prediction) -> Example:
+    old, new = before.judgement(), after.judgement()
+    gold = tuple(JudgedSpan(item.span, "right") for item in new.gold)
+    return Example(
+        after.input_id,
+        (
+            Row("gold", segments(after.text, gold)),
+            _answer("before", before, old.predicted),
+            _answer("after", after, new.predicted),
+        ),
+    )
+
+
+def _answer(title: str, row: Prediction, spans: Sequence[JudgedSpan]) -> Row:
+    return Row(title, segments(row.text, spans), row.hallucinated, row.outcome == "invalid")

@@ -1,0 +1,374 @@
+"""The figures of a page. Each function takes plain values and returns inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ccrl_cli.core.reliability import brier, ece, reliability_bins, risk_coverage
+from ccrl_cli.report.drawing import (
+    BLUE,
+    FACE,
+    GREEN,
+    GRID,
+    INK,
+    LINES,
+    MARKERS,
+    ORANGE,
+    SERIES,
+    SOFT,
+    Figure,
+    canvas,
+    finish,
+)
+from ccrl_cli.report.values import LabelBin
+
+HISTOGRAM_BINS = 20
+
+#: A smoothed line over steps averages this share of them.
+SMOOTHING_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series over training steps; `values` may hold None where nothing was measured."""
+
+    label: str
+    steps: Sequence[int]
+    values: Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """What a figure over steps shows: the key of the records, its words, its scale."""
+
+    key: str
+    title: str
+    axis: str
+    caption: str
+    scale: float = 1.0
+    limits: tuple[float, float] | None = None
+
+
+PANELS = (
+    Panel("reward", "Reward", "mean reward", "Mean reward of the answers drawn at each step."),
+    Panel(
+        "reward_overlap",
+        "Agreement with the pseudo-label",
+        "overlap (0 to 1)",
+        "Overlap of the answers with the model's own labels: agreement, not correctness.",
+        limits=(-0.03, 1.03),
+    ),
+    Panel(
+        "kl",
+        "KL to the starting policy",
+        "nats a token",
+        "How far the policy moved from its start, on a fixed batch of prompts (k3 estimate).",
+    ),
+    Panel(
+        "open_share",
+        "Open share of the curriculum",
+        "inputs that may be drawn (%)",
+        "Share of the inputs that the curriculum had opened, surest first.",
+        scale=100.0,
+        limits=(0, 104),
+    ),
+)
+
+
+def score_figure(rows: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Figure:
+    """Return F1 before and after training with intervals, one row a domain.
+
+    Args:
+        rows: (name, scores before, scores after).
+    """
+    with canvas(5.4, 0.75 + 0.8 * len(rows)) as (drawing, axes):
+        for place, (_, before, after) in enumerate(rows):
+            for scores, offset, color, fill, word in (
+                (before, 0.14, SOFT, FACE, "before training"),
+                (after, -0.14, BLUE, BLUE, "after training"),
+            ):
+                height, value = len(rows) - place + offset, 100 * scores["f1"]
+                low, high = 100 * scores["f1_low"], 100 * scores["f1_high"]
+                axes.plot([low, high], [height, height], color=color, linewidth=2.4)
+                axes.plot(
+                    [value],
+                    [height],
+                    linestyle="none",
+                    marker="o",
+                    color=color,
+                    markerfacecolor=fill,
+                    markeredgewidth=1.8,
+                    markersize=8,
+                    label=word if place == 0 else None,
+                )
+        axes.set_yticks([len(rows) - i for i in range(len(rows))], [name for name, _, _ in rows])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(0.5, len(rows) + 0.5)
+        axes.set_xlabel("micro F1 (%), with 95 % intervals over sentences")
+        axes.grid(axis="y", visible=False)
+        drawing.legend(loc="outside upper left", ncols=2)
+        return finish(
+            drawing,
+            "scores",
+            "F1 before and after",
+            "Where the two intervals of a domain lie apart, training moved it; the paired interval "
+            "of the change is in the table.",
+        )
+
+
+def step_figure(
+    panel: Panel, lines: Sequence[Line], stage_ends: Sequence[int], *, name: str
+) -> Figure | None:
+    """Return a series over training steps, one line a run or arm; None if nothing was measured.
+
+    Args:
+        panel: what is drawn.
+        lines: the series; a single one shows its raw values too.
+        stage_ends: last step of each stage, drawn as bands.
+        name: unique on the page.
+    """
+    drawn = [line for line in lines if any(value is not None for value in line.values)]
+    if not drawn:
+        return None
+    with canvas(5.4, 2.9) as (drawing, axes):
+        for left, right in list(zip([0, *stage_ends], stage_ends, strict=False))[1::2]:
+            axes.axvspan(left + 0.5, right + 0.5, color=GRID, alpha=0.45, linewidth=0)
+        for place, line in enumerate(drawn):
+            steps, values = _measured(line, panel.scale)
+            color = SERIES[place % len(SERIES)]
+            style = LINES[place // len(SERIES) % len(LINES)]
+            options: dict[str, Any] = {"color": color, "linestyle": style, "label": line.label}
+            if panel.key == "open_share":
+                axes.plot(steps, values, drawstyle="steps-mid", **options)
+                continue
+            smooth = moving_mean(values, max(1, round(SMOOTHING_SHARE * len(values))))
+            axes.plot(steps, smooth, **options)
+            if len(drawn) == 1:
+                axes.plot(steps, values, linestyle="none", marker="o", markersize=3.4, color=color,
+                          alpha=0.45)  # fmt: skip
+        _set_steps(axes, drawn)
+        axes.set_xlabel("training step")
+        axes.set_ylabel(panel.axis)
+        if panel.limits:
+            axes.set_ylim(*panel.limits)
+        elif panel.key == "kl":
+            axes.set_ylim(bottom=0)
+        if len(drawn) > 1:
+            axes.legend(loc="best")
+        bands = " Grey bands: every second stage." if len(stage_ends) > 1 else ""
+        return finish(drawing, name, panel.title, panel.caption + bands)
+
+
+def _measured(line: Line, scale: float) -> tuple[list[int], list[float]]:
+    pairs = [(s, scale * v) for s, v in zip(line.steps, line.values, strict=True) if v is not None]
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def _set_steps(axes: Any, lines: Sequence[Line]) -> None:
+    """Number steps by whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    last = max(max(line.steps) for line in lines)
+    axes.set_xlim(0.5, max(1.5, last + 0.5))
+
+
+def moving_mean(values: Sequence[float], window: int) -> list[float]:
+    """Return the centred mean over a window of about `window` values, shorter at the ends."""
+    half = window // 2
+    return [
+        float(np.mean(values[max(0, place - half) : place + half + 1]))
+        for place in range(len(values))
+    ]
+
+
+def confidence_figure(confidences: Sequence[float], metric: str) -> Figure:
+    """Return the histogram of confidence."""
+    with canvas() as (drawing, axes):
+        axes.hist(
+            confidences,
+            bins=np.linspace(0, 1, HISTOGRAM_BINS + 1).tolist(),
+            color=BLUE,
+            edgecolor=FACE,
+            linewidth=0.8,
+        )
+        axes.set_xlim(0, 1)
+        axes.set_xlabel(f"confidence ({_words(metric)})")
+        axes.set_ylabel("inputs")
+        axes.grid(axis="x", visible=False)
+        return finish(
+            drawing,
+            "confidence",
+            "How sure the model was",
+            "The inputs by confidence of their pseudo-label; training opens them from the right.",
+        )
+
+
+def quality_figure(bins: Sequence[LabelBin]) -> Figure | None:
+    """Return label quality by bin of confidence; None without gold."""
+    judged = [part for part in bins if part.f1 is not None and part.exact is not None]
+    if not judged:
+        return None
+    names = [
+        f"{part.low:.2f}" if part.low == part.high else f"{part.low:.2f}–{part.high:.2f}"
+        for part in judged
+    ]
+    with canvas() as (drawing, axes):
+        places = np.arange(len(judged))
+        heights = [100 * (part.f1 or 0.0) for part in judged]
+        axes.bar(places, heights, width=0.72, color=BLUE, label="entity F1")
+        axes.plot(
+            places,
+            [100 * (part.exact or 0.0) for part in judged],
+            linestyle="none",
+            marker="D",
+            markersize=6,
+            color=ORANGE,
+            markeredgecolor=FACE,
+            label="whole answer right",
+        )
+        for place, part, height in zip(places, judged, heights, strict=True):
+            axes.text(place, height + 1.5, f"n={part.count}", ha="center", fontsize=8.5, color=SOFT)
+        slanted = len(judged) > 5
+        axes.set_xticks(
+            places, names, rotation=35 if slanted else 0, ha="right" if slanted else "center"
+        )
+        axes.set_ylim(0, 112)
+        axes.set_yticks(range(0, 101, 20))
+        axes.set_xlabel("confidence, least sure bin first")
+        axes.set_ylabel("quality against gold (%)")
+        axes.grid(axis="x", visible=False)
+        drawing.legend(loc="outside upper left", ncols=2)
+        return finish(
+            drawing,
+            "quality",
+            "Label quality by confidence",
+            "A curriculum can help only if quality rises to the right. Gold labels are read for "
+            "this page alone; training never sees them.",
+        )
+
+
+def reliability_figure(judged: Sequence[tuple[float, bool, float]]) -> Figure | None:
+    """Return mean confidence against the share of right answers; None without gold."""
+    if not judged:
+        return None
+    confidences = [confidence for confidence, _, _ in judged]
+    right = [float(exact) for _, exact, _ in judged]
+    parts = reliability_bins(confidences, right)
+    largest = max(part.count for part in parts)
+    with canvas(5.4, 3.6) as (drawing, axes):
+        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1.2, linestyle="--", label="calibrated")
+        x = [part.mean_confidence for part in parts]
+        y = [part.mean_target for part in parts]
+        axes.plot(x, y, color=BLUE, label="this run")
+        axes.scatter(
+            x,
+            y,
+            s=[28 + 90 * part.count / largest for part in parts],
+            color=BLUE,
+            edgecolors=FACE,
+            zorder=3,
+        )
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("mean confidence of the bin")
+        axes.set_ylabel("share of answers equal to gold")
+        axes.legend(loc="upper left")
+        return finish(
+            drawing,
+            "reliability",
+            "Reliability",
+            f"Points under the dashed line: too sure. Larger points hold more inputs. ECE "
+            f"{ece(confidences, right):.3f} ({len(parts)} bins of equal mass), Brier score "
+            f"{brier(confidences, right):.3f}, {len(judged)} inputs.",
+        )
+
+
+def risk_figure(judged: Sequence[tuple[float, bool, float]]) -> Figure | None:
+    """Return risk by coverage, for whole answers and for entities; None without gold."""
+    if not judged:
+        return None
+    confidences = [confidence for confidence, _, _ in judged]
+    exact = risk_coverage(confidences, [float(right) for _, right, _ in judged])
+    overlap = risk_coverage(confidences, [f1 for _, _, f1 in judged])
+    with canvas(5.4, 3.6) as (drawing, axes):
+        for curve, color, style, word in (
+            (exact, ORANGE, "-", "whole answer wrong"),
+            (overlap, BLUE, "--", "1 − entity F1 of the sentence"),
+        ):
+            axes.plot(100 * curve.coverage, 100 * curve.risk, color=color, linestyle=style,
+                      label=word)  # fmt: skip
+            axes.plot([100], [100 * curve.risk[-1]], marker="o", color=color, clip_on=False)
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 103)
+        axes.set_xlabel("coverage: the surest inputs (%)")
+        axes.set_ylabel("risk (%)")
+        axes.legend(loc="best")
+        return finish(
+            drawing,
+            "risk",
+            "Risk by coverage",
+            "How wrong the labels are if only the surest are used. A curve that rises to the right "
+            f"means that confidence helps. Area: {exact.area:.3f} whole answers, "
+            f"{overlap.area:.3f} entities.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScatterPoint:
+    """One run: change of target and source F1 (fractions) with their intervals."""
+
+    arm: str
+    target: tuple[float, float, float]
+    source: tuple[float, float, float]
+
+
+def scatter_figure(points: Sequence[ScatterPoint]) -> Figure | None:
+    """Return adaptation against forgetting, one point a run; None without points."""
+    if not points:
+        return None
+    arms = list(dict.fromkeys(point.arm for point in points))
+    with canvas(6.4, 4.4) as (drawing, axes):
+        axes.axhline(0, color=SOFT, linewidth=1.1)
+        axes.axvline(0, color=SOFT, linewidth=1.1)
+        for place, arm in enumerate(arms):
+            mine = [point for point in points if point.arm == arm]
+            color, marker = SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)]
+            for point in mine:
+                x, y = 100 * point.source[0], 100 * point.target[0]
+                axes.plot([100 * v for v in point.source[1:]], [y, y], color=color, alpha=0.4,
+                          linewidth=1.4)  # fmt: skip
+                axes.plot([x, x], [100 * v for v in point.target[1:]], color=color, alpha=0.4,
+                          linewidth=1.4)  # fmt: skip
+            axes.scatter(
+                [100 * point.source[0] for point in mine],
+                [100 * point.target[0] for point in mine],
+                s=74,
+                color=color,
+                marker=marker,
+                edgecolors=FACE,
+                label=arm,
+                zorder=3,
+            )
+        axes.text(0.99, 0.985, "adapts and keeps", transform=axes.transAxes, ha="right", va="top",
+                  color=GREEN, fontsize=10)  # fmt: skip
+        axes.text(0.01, 0.015, "loses both", transform=axes.transAxes, color=SOFT, fontsize=10)
+        axes.margins(0.12)
+        axes.set_xlabel("change of source F1 (points); left of 0: forgetting")
+        axes.set_ylabel("change of target F1 (points)")
+        drawing.legend(loc="outside upper left", ncols=min(4, len(arms)))
+        return finish(
+            drawing,
+            "scatter",
+            "Adaptation against forgetting",
+            "One point a run, lines are 95 % intervals over sentences. The best corner is the "
+            "upper right.",
+        )
+
+
+def _words(identifier: str) -> str:
+    return identifier.replace("_", " ")

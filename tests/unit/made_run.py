@@ -1,0 +1,143 @@
+"""A run directory made in seconds: mock completions by the real pipeline, scores by core.
+
+The answers before and after training are gold labels with two rates of seeded mistakes, so every
+number on the page is computed from them; only the training records are drawn from a formula.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ccrl_cli.config.load import load_profile
+from ccrl_cli.core.alignment import Aligner
+from ccrl_cli.core.metrics import forgetting, score_spans
+from ccrl_cli.core.parsing import parse_completion
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.core.statistics import bootstrap_interval, count_array, paired_bootstrap
+from ccrl_cli.generators.base import GenerationRequest
+from ccrl_cli.generators.mock import MockGenerator
+from ccrl_cli.pipelines.domains import load_domain
+from ccrl_cli.pipelines.generate import GenerateOptions, generate
+from ccrl_cli.pipelines.manifest import run_manifest
+from ccrl_cli.records import Entity
+from ccrl_cli.reporting import NullReporter
+from ccrl_cli.store.runs import RunDirectory
+
+NOISE = {("target", "before"): 0.5, ("target", "after"): 0.2, ("source", "before"): 0.2,
+         ("source", "after"): 0.25}  # fmt: skip
+
+
+def make_run(folder: Path, name: str = "demo", *, arm: str = "curriculum", seed: int = 0,
+             noise: dict[tuple[str, str], float] | None = None,
+             overrides: tuple[str, ...] = ()) -> Path:  # fmt: skip
+    """Write a run directory and return it."""
+    given = [f"run.dir={folder.as_posix()}", f"run.name={name}", f"run.seed={seed}",
+             "generation.backend=mock", "model.adapter=", *overrides]  # fmt: skip
+    loaded = load_profile("quickstart", given)
+    profile = loaded.profile
+    if not profile.store_path.exists():
+        generate(profile, GenerateOptions(), reporter=NullReporter())
+    run = RunDirectory(profile.run_path)
+    target = load_domain(profile, "target")
+    run.write_manifest({**run_manifest(profile, target, loaded.origins), "arm": arm})
+    domains = {role: _score(run, profile, role, {**NOISE, **(noise or {})}) for role in ("target", "source")}  # fmt: skip
+    source = domains["source"]
+    run.write_evaluation({
+        "schema": 1, "split": "test", "reportable": False, "created": "2026-01-01T00:00:00+00:00",
+        "domains": domains,
+        "forgetting": forgetting(source["before"]["f1"], source["after"]["f1"]),
+    })  # fmt: skip
+    _train(run, seed)
+    run.mark_done("train", "0", seconds=12.0)
+    return run.path
+
+
+def _score(run, profile, role, noise):
+    domain = load_domain(profile, role)
+    split = domain.split("test")
+    scores, counts = {}, {}
+    for when in ("before", "after"):
+        shown = {e.id: [Entity(m.text, domain.names.name(m.type)) for m in e.gold_entities()]
+                 for e in split.examples}  # fmt: skip
+        names = [domain.names.name(label) for label in domain.labels]
+        maker = MockGenerator(shown, names, noise=noise[role, when])
+        requests = [
+            GenerationRequest(e.id, ((),), (derive_seed(profile.run.seed, role, when, e.id),))
+            for e in split.examples
+        ]
+        found = {g.input_id: g.completions[0] for g in maker.generate(requests)}
+        rows, alignments = [], []
+        for example in split.examples:
+            answer = found[example.id]
+            parse = parse_completion(answer.text, domain.names.by_name)
+            alignment = Aligner(example).align(parse.entities)
+            alignments.append(alignment)
+            rows.append({
+                "input_id": example.id, "text": example.text, "outcome": parse.outcome,
+                "completion": answer.text,
+                "gold": [_span(example, span) for span in example.gold],
+                "predicted": [_span(example, span) for span in alignment.spans],
+                "hallucinated": [{"text": m.text, "type": m.type} for m in alignment.hallucinated],
+            })  # fmt: skip
+        run.predictions_path(f"{role}-{when}").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
+        gold = [example.gold for example in split.examples]
+        scores[when], counts[when] = _scores(gold, alignments, domain.labels)
+    change = paired_bootstrap(counts["after"], counts["before"], np.random.default_rng(1)).difference
+    return {"data": domain.spec.source, "digest": split.digest, "mode": "held-out", **scores,
+            "delta_f1": {"value": change.value, "low": change.low, "high": change.high}}  # fmt: skip
+
+
+def _span(example, span):
+    start, end = example.offsets[span.start][0], example.offsets[span.end - 1][1]
+    return {"text": example.text[start:end], "type": span.type, "start": start, "end": end}
+
+
+def _scores(gold, alignments, labels):
+    found = score_spans(gold, alignments, labels)
+    counts = count_array(
+        score_spans([g], [a], labels).micro for g, a in zip(gold, alignments, strict=True)
+    )
+    interval = bootstrap_interval(counts, np.random.default_rng(0))
+    return {
+        "f1": found.micro.f1, "f1_low": interval.low, "f1_high": interval.high,
+        "precision": found.micro.precision, "recall": found.micro.recall,
+        "macro_f1": found.macro_f1, "seqeval_f1": found.micro.f1,
+        "num_sentences": found.num_sentences, "num_gold": found.num_gold,
+        "num_predicted": found.num_predicted, "num_hallucinated": found.num_hallucinated,
+        "hallucinated_share": found.hallucinated_share, "invalid_share": 0.0,
+        "repaired_share": 0.0, "truncated_share": 0.0,
+        "exact_share": found.num_exact / found.num_sentences,
+        "num_unknown_type": found.num_unknown_type,
+        "per_type": {
+            name: {"precision": s.precision, "recall": s.recall, "f1": s.f1,
+                   "gold": s.true_positives + s.false_negatives,
+                   "predicted": s.true_positives + s.false_positives}
+            for name, s in found.per_type.items()
+        },
+    }, counts  # fmt: skip
+
+
+def _train(run, seed):
+    rng = np.random.default_rng(seed)
+    with run.journal("metrics") as metrics:
+        for step in range(1, 25):
+            share = (0.25, 0.5, 1.0)[(step - 1) // 8]
+            reward = 0.5 + 0.4 * (1 - math.exp(-step / 8)) + rng.normal(0, 0.05)
+            record = {"step": step, "num_open": int(80 * share), "open_share": share,
+                      "loss": float(rng.normal(0, 0.1)), "reward": float(reward),
+                      "reward_overlap": float(min(1.0, reward - 0.1)), "valid_share": 0.9}  # fmt: skip
+            if step % 4 == 0:
+                record["kl"] = 0.001 * step**1.5
+            metrics.append(record)
+    with run.journal("stages") as stages:
+        for number, share in enumerate((0.25, 0.5, 1.0), start=1):
+            stages.append({"step": 8 * number, "stage": number, "steps": 8,
+                           "num_open": int(80 * share), "open_share": share,
+                           "reward": 0.6 + 0.1 * number, "kl": 0.02 * number,
+                           "zero_spread_share": 0.4 - 0.1 * number})  # fmt: skip
