@@ -36,9 +36,9 @@ _VARIABLES = {
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 10.5,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10.5,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
     "axes.labelcolor": SOFT,
     "axes.edgecolor": GRID,
     "axes.facecolor": "none",
@@ -54,7 +54,7 @@ _STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "legend.frameon": False,
-    "legend.fontsize": 10,
+    "legend.fontsize": 9.5,
     "legend.handlelength": 1.6,
     "lines.linewidth": 2.0,
     "figure.facecolor": "none",
@@ -93,7 +93,7 @@ def require_report_packages() -> None:
 
 
 @contextmanager
-def canvas(width: float = 5.4, height: float = 3.1) -> Iterator[tuple[Any, Any]]:
+def canvas(width: float = 4.8, height: float = 2.8) -> Iterator[tuple[Any, Any]]:
     """Yield a figure and its axes in the page's style, without touching matplotlib's state.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ccrl_cli.core.mistakes import JudgedSpan, Segment, segments
+from ccrl_cli.core.mistakes import JudgedSpan, Judgement, Segment, segments
 from ccrl_cli.records import Entity
 from ccrl_cli.store.predictions import Prediction
 
@@ -96,11 +96,14 @@ def _example(before: Prediction, after: Prediction) -> Example:
         after.input_id,
         (
             Row("gold", segments(after.text, gold)),
-            _answer("before", before, old.predicted),
-            _answer("after", after, new.predicted),
+            _answer("before", before, old),
+            _answer("after", after, new),
         ),
     )
 
 
-def _answer(title: str, row: Prediction, spans: Sequence[JudgedSpan]) -> Row:
+def _answer(title: str, row: Prediction, found: Judgement) -> Row:
+    """Return an answer with its spans and, where it has nothing, the gold spans it missed."""
+    missed = [item for item in found.gold if item.verdict == "missed"]
+    spans = (*found.predicted, *missed)
     return Row(title, segments(row.text, spans), row.hallucinated, row.outcome == "invalid")

@@ -85,7 +85,7 @@ def score_figure(rows: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]
     Args:
         rows: (name, scores before, scores after).
     """
-    with canvas(5.4, 0.75 + 0.8 * len(rows)) as (drawing, axes):
+    with canvas(4.8, 1.1 + 0.7 * len(rows)) as (drawing, axes):
         for place, (_, before, after) in enumerate(rows):
             for scores, offset, color, fill, word in (
                 (before, 0.14, SOFT, FACE, "before training"),
@@ -115,8 +115,38 @@ def score_figure(rows: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]
             drawing,
             "scores",
             "F1 before and after",
-            "Where the two intervals of a domain lie apart, training moved it; the paired interval "
-            "of the change is in the table.",
+            "Each interval is of one score alone; whether training moved it is in the change.",
+        )
+
+
+def change_figure(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
+    """Return the change of F1 with its paired interval, one row a domain.
+
+    Args:
+        rows: (name, change with ``value``, ``low`` and ``high`` as fractions).
+    """
+    with canvas(4.8, 1.1 + 0.7 * len(rows)) as (drawing, axes):
+        axes.axvline(0, color=SOFT, linewidth=1.2)
+        for place, (_, change) in enumerate(rows):
+            sure = change["low"] > 0 or change["high"] < 0
+            color = SOFT if not sure else GREEN if change["low"] > 0 else ORANGE
+            height = len(rows) - place
+            axes.plot([100 * change["low"], 100 * change["high"]], [height, height], color=color,
+                      linewidth=2.4)  # fmt: skip
+            axes.plot([100 * change["value"]], [height], color=color, markersize=9,
+                      marker="o" if not sure else "^" if change["low"] > 0 else "v")  # fmt: skip
+        axes.set_yticks([len(rows) - i for i in range(len(rows))], [name for name, _ in rows])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(0.5, len(rows) + 0.5)
+        axes.margins(x=0.1)
+        axes.set_xlabel("change of micro F1 (points), 95 % paired interval")
+        axes.grid(axis="y", visible=False)
+        return finish(
+            drawing,
+            "change",
+            "Change of F1",
+            "Both sides on the same resampled sentences. Triangles: the interval leaves out 0 "
+            "(up: gained, down: lost); a grey dot is no clear change.",
         )
 
 
@@ -134,7 +164,7 @@ def step_figure(
     drawn = [line for line in lines if any(value is not None for value in line.values)]
     if not drawn:
         return None
-    with canvas(5.4, 2.9) as (drawing, axes):
+    with canvas(4.8, 2.7) as (drawing, axes):
         for left, right in list(zip([0, *stage_ends], stage_ends, strict=False))[1::2]:
             axes.axvspan(left + 0.5, right + 0.5, color=GRID, alpha=0.45, linewidth=0)
         for place, line in enumerate(drawn):
@@ -231,13 +261,13 @@ def quality_figure(bins: Sequence[LabelBin]) -> Figure | None:
             markeredgecolor=FACE,
             label="whole answer right",
         )
-        for place, part, height in zip(places, judged, heights, strict=True):
-            axes.text(place, height + 1.5, f"n={part.count}", ha="center", fontsize=8.5, color=SOFT)
+        for place, part in zip(places, judged, strict=True):
+            axes.text(place, 107, f"n={part.count}", ha="center", fontsize=8.5, color=SOFT)
         slanted = len(judged) > 5
         axes.set_xticks(
             places, names, rotation=35 if slanted else 0, ha="right" if slanted else "center"
         )
-        axes.set_ylim(0, 112)
+        axes.set_ylim(0, 117)
         axes.set_yticks(range(0, 101, 20))
         axes.set_xlabel("confidence, least sure bin first")
         axes.set_ylabel("quality against gold (%)")
@@ -260,7 +290,7 @@ def reliability_figure(judged: Sequence[tuple[float, bool, float]]) -> Figure | 
     right = [float(exact) for _, exact, _ in judged]
     parts = reliability_bins(confidences, right)
     largest = max(part.count for part in parts)
-    with canvas(5.4, 3.6) as (drawing, axes):
+    with canvas(4.8, 3.3) as (drawing, axes):
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1.2, linestyle="--", label="calibrated")
         x = [part.mean_confidence for part in parts]
         y = [part.mean_target for part in parts]
@@ -295,7 +325,7 @@ def risk_figure(judged: Sequence[tuple[float, bool, float]]) -> Figure | None:
     confidences = [confidence for confidence, _, _ in judged]
     exact = risk_coverage(confidences, [float(right) for _, right, _ in judged])
     overlap = risk_coverage(confidences, [f1 for _, _, f1 in judged])
-    with canvas(5.4, 3.6) as (drawing, axes):
+    with canvas(4.8, 3.3) as (drawing, axes):
         for curve, color, style, word in (
             (exact, ORANGE, "-", "whole answer wrong"),
             (overlap, BLUE, "--", "1 − entity F1 of the sentence"),
@@ -332,7 +362,7 @@ def scatter_figure(points: Sequence[ScatterPoint]) -> Figure | None:
     if not points:
         return None
     arms = list(dict.fromkeys(point.arm for point in points))
-    with canvas(6.4, 4.4) as (drawing, axes):
+    with canvas(4.8, 4.0) as (drawing, axes):
         axes.axhline(0, color=SOFT, linewidth=1.1)
         axes.axvline(0, color=SOFT, linewidth=1.1)
         for place, arm in enumerate(arms):
@@ -367,6 +397,45 @@ def scatter_figure(points: Sequence[ScatterPoint]) -> Figure | None:
             "Adaptation against forgetting",
             "One point a run, lines are 95 % intervals over sentences. The best corner is the "
             "upper right.",
+        )
+
+
+def arm_figure(arms: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> Figure | None:
+    """Return F1 after training by arm: a point a seed, a bar at the mean; None without scores.
+
+    Args:
+        arms: (name, target F1 of its seeds, source F1 of its seeds), as fractions.
+    """
+    shown = [arm for arm in arms if arm[1]]
+    if not shown:
+        return None
+    with canvas(4.8, max(4.0, 1.2 + 0.5 * len(shown))) as (drawing, axes):
+        for place, (_, target, source) in enumerate(shown):
+            for values, offset, color, marker, word in (
+                (target, 0.13, BLUE, "o", "target"),
+                (source, -0.13, ORANGE, "s", "source"),
+            ):
+                height = len(shown) - place + offset
+                label = word if place == 0 else None
+                scaled = [100 * value for value in values]
+                axes.plot(scaled, [height] * len(scaled), linestyle="none", marker=marker,
+                          color=color, markeredgecolor=FACE, markersize=8, label=label)  # fmt: skip
+                if len(scaled) > 1:
+                    mean = sum(scaled) / len(scaled)
+                    axes.plot([mean, mean], [height - 0.12, height + 0.12], color=color)
+        axes.set_yticks([len(shown) - i for i in range(len(shown))], [name for name, _, _ in shown])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(0.4, len(shown) + 0.6)
+        axes.margins(x=0.08)
+        axes.set_xlabel("micro F1 after training (%)")
+        axes.grid(axis="y", visible=False)
+        drawing.legend(loc="outside upper left", ncols=2)
+        return finish(
+            drawing,
+            "arms",
+            "F1 by arm",
+            "One point a seed; an upright line is the mean. An arm without training ends where it "
+            "began.",
         )
 
 

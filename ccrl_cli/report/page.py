@@ -137,7 +137,7 @@ def _figures(runs: Sequence[RunFacts]) -> dict[str, list[Figure]]:
     """Return the figures by section."""
     focus = runs[0]
     found: dict[str, list[Figure | None]] = {
-        "scores": [_score_figure(focus)],
+        "scores": [_score_figure(focus), _change_figure(focus)],
         "training": [_step_figure(panel, runs) for panel in figures.PANELS],
         "labels": [],
         "comparison": [],
@@ -151,7 +151,10 @@ def _figures(runs: Sequence[RunFacts]) -> dict[str, list[Figure]]:
             figures.risk_figure(labels.judged),
         ]
     if len(runs) > 1:
-        found["comparison"] = [figures.scatter_figure(_scatter(runs))]
+        found["comparison"] = [
+            figures.arm_figure(tables.arm_scores(runs)),
+            figures.scatter_figure(_scatter(runs)),
+        ]
     return {name: [item for item in part if item is not None] for name, part in found.items()}
 
 
@@ -163,6 +166,15 @@ def _score_figure(run: RunFacts) -> Figure | None:
         if all(item.get("f1_low") is not None for item in scores):
             rows.append((f"{role}\n{domain['data']}", scores[0], scores[1]))
     return figures.score_figure(rows) if rows else None
+
+
+def _change_figure(run: RunFacts) -> Figure | None:
+    rows = [
+        (f"{role}\n{domain['data']}", domain["delta_f1"])
+        for role in ROLES
+        if (domain := run.domain(role)).get("delta_f1")
+    ]
+    return figures.change_figure(rows) if rows else None
 
 
 def _step_figure(panel: figures.Panel, runs: Sequence[RunFacts]) -> Figure | None:

@@ -192,6 +192,18 @@ def _spread(runs: Sequence[RunFacts], arm: str, role: str) -> Spread | None:
     return seed_spread(values) if values else None
 
 
+def arm_scores(runs: Sequence[RunFacts]) -> list[tuple[str, list[float], list[float]]]:
+    """Return (arm, target F1 of its seeds, source F1 of its seeds)."""
+    found = []
+    for arm in dict.fromkeys(run.arm for run in runs):
+        mine = [run for run in runs if run.arm == arm]
+        target, source = (
+            [value for run in mine if (value := final_f1(run, role)) is not None] for role in ROLES
+        )
+        found.append((arm, target, source))
+    return found
+
+
 def final_f1(run: RunFacts, role: str) -> float | None:
     """Return the F1 that a run ends with; an arm without training ends where it began."""
     after = run.f1(role, "after")

@@ -44,7 +44,8 @@ def make_run(folder: Path, name: str = "demo", *, arm: str = "curriculum", seed:
     run = RunDirectory(profile.run_path)
     target = load_domain(profile, "target")
     run.write_manifest({**run_manifest(profile, target, loaded.origins), "arm": arm})
-    domains = {role: _score(run, profile, role, {**NOISE, **(noise or {})}) for role in ("target", "source")}  # fmt: skip
+    rates = {**NOISE, **(noise or {})}
+    domains = {role: _score(run, profile, role, rates) for role in ("target", "source")}
     source = domains["source"]
     run.write_evaluation({
         "schema": 1, "split": "test", "reportable": False, "created": "2026-01-01T00:00:00+00:00",
@@ -88,9 +89,12 @@ def _score(run, profile, role, noise):
         )
         gold = [example.gold for example in split.examples]
         scores[when], counts[when] = _scores(gold, alignments, domain.labels)
-    change = paired_bootstrap(counts["after"], counts["before"], np.random.default_rng(1)).difference
+    change = paired_bootstrap(
+        counts["after"], counts["before"], np.random.default_rng(1)
+    ).difference
+    delta = {"value": change.value, "low": change.low, "high": change.high}
     return {"data": domain.spec.source, "digest": split.digest, "mode": "held-out", **scores,
-            "delta_f1": {"value": change.value, "low": change.low, "high": change.high}}  # fmt: skip
+            "delta_f1": delta}  # fmt: skip
 
 
 def _span(example, span):
@@ -129,9 +133,10 @@ def _train(run, seed):
         for step in range(1, 25):
             share = (0.25, 0.5, 1.0)[(step - 1) // 8]
             reward = 0.5 + 0.4 * (1 - math.exp(-step / 8)) + rng.normal(0, 0.05)
+            overlap = float(min(1.0, reward - 0.1))
             record = {"step": step, "num_open": int(80 * share), "open_share": share,
                       "loss": float(rng.normal(0, 0.1)), "reward": float(reward),
-                      "reward_overlap": float(min(1.0, reward - 0.1)), "valid_share": 0.9}  # fmt: skip
+                      "reward_overlap": overlap, "valid_share": 0.9}  # fmt: skip
             if step % 4 == 0:
                 record["kl"] = 0.001 * step**1.5
             metrics.append(record)
