@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from ccrl_cli.report import figures, tables
+from ccrl_cli.report import figures, label_figures, tables
 from ccrl_cli.report.drawing import Figure, require_report_packages
 from ccrl_cli.report.examples import Group, choose_examples
 from ccrl_cli.report.values import ROLES, RunFacts
@@ -145,10 +145,10 @@ def _figures(runs: Sequence[RunFacts]) -> dict[str, list[Figure]]:
     if focus.labels is not None:
         labels = focus.labels
         found["labels"] = [
-            figures.confidence_figure(labels.confidences, labels.metric),
-            figures.quality_figure(labels.bins),
-            figures.reliability_figure(labels.judged),
-            figures.risk_figure(labels.judged),
+            label_figures.confidence_figure(labels.confidences, labels.metric),
+            label_figures.quality_figure(labels.bins),
+            label_figures.reliability_figure(labels.judged),
+            label_figures.risk_figure(labels.judged),
         ]
     if len(runs) > 1:
         found["comparison"] = [
