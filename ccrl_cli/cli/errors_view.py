@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from ccrl_cli.cli.output import Mode
 from ccrl_cli.core.mistakes import JudgedSpan, Verdict, segments
-from ccrl_cli.store.predictions import Prediction, read_prediction
+from ccrl_cli.store.predictions import PredictionRow, read_prediction
 
 _WORDS: dict[Verdict, str] = {
     "missed": "missed",
@@ -84,7 +84,7 @@ def _legend(color: bool) -> str:
     return f"[right], {signs}"
 
 
-def _summary(row: Prediction, spans: Sequence[JudgedSpan]) -> str:
+def _summary(row: PredictionRow, spans: Sequence[JudgedSpan]) -> str:
     """Return the counts of a sentence's mistakes; a gold and a predicted side of one count once."""
     counts = Counter(item.verdict for item in spans)
     parts = []

@@ -118,9 +118,14 @@ def _gather(path: Path, warnings: list[str], *, labels: bool) -> RunFacts:
     run = RunDirectory(path)
     name = path.resolve().name
     manifest = run.read_manifest()
+    marks = run.steps()
     evaluation = run.read_evaluation() if run.evaluation_path.exists() else None
     if evaluation is None:
         warnings.append(f"{name} has no evaluation.json: `ccrl evaluate` makes it")
+    elif (mark := marks.get("train")) is not None and isinstance(mark.result, dict):
+        # Scores of a whole split are still not to be reported if mock labels were trained on.
+        trained = bool(mark.result.get("reportable", True))
+        evaluation["reportable"] = bool(evaluation.get("reportable")) and trained
     predictions = {
         (role, when): read_predictions(run.predictions_path(f"{role}-{when}"))
         for role in ROLES
@@ -135,7 +140,7 @@ def _gather(path: Path, warnings: list[str], *, labels: bool) -> RunFacts:
         stages=run.read_journal("stages"),
         predictions=predictions,
         labels=_labels(path, manifest, warnings) if labels else None,
-        seconds={step: mark.seconds for step, mark in run.steps().items()},
+        seconds={step: mark.seconds for step, mark in marks.items()},
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ccrl_cli.core.mistakes import JudgedSpan, Judgement, Segment, segments
 from ccrl_cli.records import Entity
-from ccrl_cli.store.predictions import Prediction
+from ccrl_cli.store.predictions import PredictionRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Group:
 
 
 def choose_examples(
-    before: Sequence[Prediction], after: Sequence[Prediction], *, limit: int = 5
+    before: Sequence[PredictionRow], after: Sequence[PredictionRow], *, limit: int = 5
 ) -> tuple[Group, ...]:
     """Return sentences that training fixed, broke, and left wrong; most instructive first.
 
@@ -84,12 +84,12 @@ def choose_examples(
     )
 
 
-def mistakes(row: Prediction) -> int:
+def mistakes(row: PredictionRow) -> int:
     """Return the mistakes of an answer; one that cannot be read has at least one."""
     return max(row.judgement().num_wrong, int(row.outcome == "invalid"))
 
 
-def _example(before: Prediction, after: Prediction) -> Example:
+def _example(before: PredictionRow, after: PredictionRow) -> Example:
     old, new = before.judgement(), after.judgement()
     gold = tuple(JudgedSpan(item.span, "right") for item in new.gold)
     return Example(
@@ -102,7 +102,7 @@ def _example(before: Prediction, after: Prediction) -> Example:
     )
 
 
-def _answer(title: str, row: Prediction, found: Judgement) -> Row:
+def _answer(title: str, row: PredictionRow, found: Judgement) -> Row:
     """Return an answer with its spans and, where it has nothing, the gold spans it missed."""
     missed = [item for item in found.gold if item.verdict == "missed"]
     spans = (*found.predicted, *missed)

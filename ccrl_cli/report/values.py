@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccrl_cli.store.predictions import Prediction
+from ccrl_cli.store.predictions import PredictionRow
 
 ROLES = ("target", "source")
 
@@ -73,7 +73,7 @@ class RunFacts:
     evaluation: Mapping[str, Any] | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
     stages: Sequence[Mapping[str, Any]] = ()
-    predictions: Mapping[tuple[str, str], Sequence[Prediction]] = field(default_factory=dict)
+    predictions: Mapping[tuple[str, str], Sequence[PredictionRow]] = field(default_factory=dict)
     labels: LabelFacts | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 

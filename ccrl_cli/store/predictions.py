@@ -14,7 +14,7 @@ from ccrl_cli.store.jsonl import JsonlReader
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class PredictionRow:
     """What a model said about one sentence.
 
     Attributes:
@@ -42,7 +42,7 @@ class Prediction:
         return judge(self.gold, self.predicted, len(self.hallucinated))
 
 
-def read_prediction(row: Mapping[str, Any], where: str) -> Prediction:
+def read_prediction(row: Mapping[str, Any], where: str) -> PredictionRow:
     """Return one row as a record.
 
     Args:
@@ -55,7 +55,7 @@ def read_prediction(row: Mapping[str, Any], where: str) -> Prediction:
     try:
         text = str(row["text"])
         gold = row["gold"]
-        return Prediction(
+        return PredictionRow(
             input_id=str(row["input_id"]),
             text=text,
             outcome=str(row["outcome"]),
@@ -72,7 +72,7 @@ def read_prediction(row: Mapping[str, Any], where: str) -> Prediction:
         ) from error
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path) -> list[PredictionRow]:
     """Return all rows of a file.
 
     Raises:

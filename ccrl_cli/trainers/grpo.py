@@ -183,6 +183,7 @@ class _Run:
 
     def record(self, step: int, logs: Mapping[str, float]) -> None:
         """Hand out the record of a step; raises PartialError on a loss that is not finite."""
+        drawn = [input_id for input_id, _ in self.rewards.groups]
         for input_id, spread in self.rewards.groups:
             self.sampler.observe(input_id, spread)
         self.rewards.groups.clear()
@@ -191,6 +192,7 @@ class _Run:
         parts = self._split_seconds()
         record: dict[str, Any] = {
             "step": step,
+            "inputs": drawn,
             "num_open": schedule.num_open(generation_step),
             "open_share": schedule.num_open(generation_step) / schedule.num_inputs,
             "loss": logs["loss"],

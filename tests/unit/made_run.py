@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.metrics import forgetting, score_spans
+from ccrl_cli.core.metrics import forgetting
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.core.statistics import bootstrap_interval, count_array, paired_bootstrap
 from ccrl_cli.generators.base import GenerationRequest
 from ccrl_cli.generators.mock import MockGenerator
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.generate import GenerateOptions, generate
 from ccrl_cli.pipelines.manifest import run_manifest
+from ccrl_cli.pipelines.scoring import (
+    Prediction,
+    f1_difference,
+    prediction_row,
+    score_predictions,
+)
 from ccrl_cli.records import Entity
 from ccrl_cli.reporting import NullReporter
 from ccrl_cli.store.runs import RunDirectory
 
+PHASES = ("before", "after")
 NOISE = {("target", "before"): 0.5, ("target", "after"): 0.2, ("source", "before"): 0.2,
          ("source", "after"): 0.25}  # fmt: skip
 
@@ -60,71 +66,31 @@ def make_run(folder: Path, name: str = "demo", *, arm: str = "curriculum", seed:
 def _score(run, profile, role, noise):
     domain = load_domain(profile, role)
     split = domain.split("test")
-    scores, counts = {}, {}
-    for when in ("before", "after"):
-        shown = {e.id: [Entity(m.text, domain.names.name(m.type)) for m in e.gold_entities()]
-                 for e in split.examples}  # fmt: skip
-        names = [domain.names.name(label) for label in domain.labels]
-        maker = MockGenerator(shown, names, noise=noise[role, when])
-        requests = [
-            GenerationRequest(e.id, ((),), (derive_seed(profile.run.seed, role, when, e.id),))
-            for e in split.examples
-        ]
-        found = {g.input_id: g.completions[0] for g in maker.generate(requests)}
-        rows, alignments = [], []
-        for example in split.examples:
-            answer = found[example.id]
-            parse = parse_completion(answer.text, domain.names.by_name)
-            alignment = Aligner(example).align(parse.entities)
-            alignments.append(alignment)
-            rows.append({
-                "input_id": example.id, "text": example.text, "outcome": parse.outcome,
-                "completion": answer.text,
-                "gold": [_span(example, span) for span in example.gold],
-                "predicted": [_span(example, span) for span in alignment.spans],
-                "hallucinated": [{"text": m.text, "type": m.type} for m in alignment.hallucinated],
-            })  # fmt: skip
-        run.predictions_path(f"{role}-{when}").write_text(
-            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
-        )
-        gold = [example.gold for example in split.examples]
-        scores[when], counts[when] = _scores(gold, alignments, domain.labels)
-    change = paired_bootstrap(
-        counts["after"], counts["before"], np.random.default_rng(1)
-    ).difference
-    delta = {"value": change.value, "low": change.low, "high": change.high}
+    answers = {when: _answers(profile, domain, split, role, when, noise) for when in PHASES}
+    for when, predictions in answers.items():
+        rows = [json.dumps(prediction_row(p)) + "\n" for p in predictions]
+        run.predictions_path(f"{role}-{when}").write_text("".join(rows), encoding="utf-8")
+    rng = np.random.default_rng(0)
+    scores = {when: asdict(score_predictions(p, domain.labels, rng)) for when, p in answers.items()}
+    delta = asdict(f1_difference(answers["after"], answers["before"], domain.labels, rng))
     return {"data": domain.spec.source, "digest": split.digest, "mode": "held-out", **scores,
             "delta_f1": delta}  # fmt: skip
 
 
-def _span(example, span):
-    start, end = example.offsets[span.start][0], example.offsets[span.end - 1][1]
-    return {"text": example.text[start:end], "type": span.type, "start": start, "end": end}
-
-
-def _scores(gold, alignments, labels):
-    found = score_spans(gold, alignments, labels)
-    counts = count_array(
-        score_spans([g], [a], labels).micro for g, a in zip(gold, alignments, strict=True)
-    )
-    interval = bootstrap_interval(counts, np.random.default_rng(0))
-    return {
-        "f1": found.micro.f1, "f1_low": interval.low, "f1_high": interval.high,
-        "precision": found.micro.precision, "recall": found.micro.recall,
-        "macro_f1": found.macro_f1, "seqeval_f1": found.micro.f1,
-        "num_sentences": found.num_sentences, "num_gold": found.num_gold,
-        "num_predicted": found.num_predicted, "num_hallucinated": found.num_hallucinated,
-        "hallucinated_share": found.hallucinated_share, "invalid_share": 0.0,
-        "repaired_share": 0.0, "truncated_share": 0.0,
-        "exact_share": found.num_exact / found.num_sentences,
-        "num_unknown_type": found.num_unknown_type,
-        "per_type": {
-            name: {"precision": s.precision, "recall": s.recall, "f1": s.f1,
-                   "gold": s.true_positives + s.false_negatives,
-                   "predicted": s.true_positives + s.false_positives}
-            for name, s in found.per_type.items()
-        },
-    }, counts  # fmt: skip
+def _answers(profile, domain, split, role, when, noise):
+    names = domain.names
+    shown = {e.id: [Entity(m.text, names.name(m.type)) for m in e.gold_entities()]
+             for e in split.examples}  # fmt: skip
+    maker = MockGenerator(shown, [name for _, name in names.pairs], noise=noise[role, when])
+    requests = [
+        GenerationRequest(e.id, ((),), (derive_seed(profile.run.seed, role, when, e.id),))
+        for e in split.examples
+    ]
+    found = {g.input_id: g.completions[0].text for g in maker.generate(requests)}
+    return [
+        Prediction(e, parse_completion(found[e.id], names.by_name), found[e.id])
+        for e in split.examples
+    ]
 
 
 def _train(run, seed):
