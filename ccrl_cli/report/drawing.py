@@ -37,6 +37,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
     "axes.labelcolor": SOFT,
@@ -106,6 +107,15 @@ def canvas(width: float = 4.8, height: float = 2.8) -> Iterator[tuple[Any, Any]]
     with matplotlib.rc_context(_STYLE):
         drawing = Drawing(figsize=(width, height))
         yield drawing, drawing.add_subplot()
+
+
+def short(name: str, limit: int = 24) -> str:
+    """Return a name that fits beside an axis: one line, its middle left out where it is long."""
+    flat = " ".join(name.split())
+    if len(flat) <= limit:
+        return flat
+    head = (limit - 1) // 2
+    return f"{flat[:head]}…{flat[len(flat) - (limit - 1 - head) :]}"
 
 
 def finish(drawing: Any, name: str, title: str, caption: str) -> Figure:

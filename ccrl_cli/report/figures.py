@@ -22,6 +22,7 @@ from ccrl_cli.report.drawing import (
     Figure,
     canvas,
     finish,
+    short,
 )
 
 #: A smoothed line over steps averages this share of them.
@@ -167,7 +168,11 @@ def step_figure(
             steps, values = _measured(line, panel.scale)
             color = SERIES[place % len(SERIES)]
             style = LINES[place // len(SERIES) % len(LINES)]
-            options: dict[str, Any] = {"color": color, "linestyle": style, "label": line.label}
+            options: dict[str, Any] = {
+                "color": color,
+                "linestyle": style,
+                "label": short(line.label),
+            }
             if panel.key == "open_share":
                 axes.plot(steps, values, drawstyle="steps-mid", **options)
                 continue
@@ -245,7 +250,7 @@ def scatter_figure(points: Sequence[ScatterPoint]) -> Figure | None:
                 color=color,
                 marker=marker,
                 edgecolors=FACE,
-                label=arm,
+                label=short(arm),
                 zorder=3,
             )
         axes.text(0.99, 0.985, "adapts and keeps", transform=axes.transAxes, ha="right", va="top",
@@ -287,7 +292,9 @@ def arm_figure(arms: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> 
                 if len(scaled) > 1:
                     mean = sum(scaled) / len(scaled)
                     axes.plot([mean, mean], [height - 0.12, height + 0.12], color=color)
-        axes.set_yticks([len(shown) - i for i in range(len(shown))], [name for name, _, _ in shown])
+        axes.set_yticks(
+            [len(shown) - i for i in range(len(shown))], [short(name) for name, _, _ in shown]
+        )
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(0.4, len(shown) + 0.6)
         axes.margins(x=0.08)

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from ccrl_cli.report import figures, label_figures, tables
-from ccrl_cli.report.drawing import Figure, require_report_packages
+from ccrl_cli.report.drawing import Figure, require_report_packages, short
 from ccrl_cli.report.examples import Group, choose_examples
 from ccrl_cli.report.values import ROLES, RunFacts
 from ccrl_cli.report.verdict import ArmResult, Headline, comparison, headline, percent, points
@@ -164,13 +164,13 @@ def _score_figure(run: RunFacts) -> Figure | None:
         domain = run.domain(role)
         scores = [domain.get(when) or {} for when in ("before", "after")]
         if all(item.get("f1_low") is not None for item in scores):
-            rows.append((f"{role}\n{domain['data']}", scores[0], scores[1]))
+            rows.append((f"{role}\n{short(domain['data'])}", scores[0], scores[1]))
     return figures.score_figure(rows) if rows else None
 
 
 def _change_figure(run: RunFacts) -> Figure | None:
     rows = [
-        (f"{role}\n{domain['data']}", domain["delta_f1"])
+        (f"{role}\n{short(domain['data'])}", domain["delta_f1"])
         for role in ROLES
         if (domain := run.domain(role)).get("delta_f1")
     ]

@@ -11,6 +11,9 @@ Tone = Literal["good", "bad", "open"]
 #: Below this many target sentences the page says that a sample so small proves little.
 FEW_SENTENCES = 300
 
+#: A source whose change surely lies above minus this counts as kept.
+KEPT_WITHIN = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Headline:
@@ -18,8 +21,8 @@ class Headline:
 
     Attributes:
         text: one sentence: did target F1 rise, was the source kept, how sure is that.
-        tone: ``good`` (target surely up, source not surely down), ``bad`` (target surely down,
-            or source surely down without a sure gain), else ``open``.
+        tone: ``good`` (target surely up, source surely kept within `KEPT_WITHIN`), ``bad``
+            (target surely down, or source surely down without a sure gain), else ``open``.
         caveats: sentences that must stand beside it.
     """
 
@@ -90,8 +93,8 @@ def _source_part(target: Mapping[str, float], change: Mapping[str, float] | None
         word = "but" if target["low"] > 0 else "and"
         return f", {word} source F1 was lost: {numbers}"
     if change["low"] > 0:
-        return f", and source F1 rose by {numbers}"
-    if change["low"] < -0.02:
+        return f", and source F1 rose as well: {numbers}"
+    if change["low"] < -KEPT_WITHIN:
         return (
             f"; source F1 changed by {numbers}, so no loss is shown, "
             f"but one of up to {points(change['low']).lstrip('−')} points is not excluded"
@@ -112,7 +115,7 @@ def _tone(change: Mapping[str, float], kept: Mapping[str, float] | None) -> Tone
     if change["high"] < 0:
         return "bad"
     if change["low"] > 0:
-        return "open" if lost or kept is None else "good"
+        return "good" if kept is not None and kept["low"] >= -KEPT_WITHIN else "open"
     return "bad" if lost else "open"
 
 
