@@ -39,8 +39,8 @@ COMMANDS: dict[str, str] = {
     "train": "Train with GRPO on pseudo-labels, the surest first.",
     "evaluate": "Score source and target by span F1, before and after training.",
     "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
-    "export": "A run's model to use elsewhere: merged, adapter alone, or pushed to the hub.",
-    "report": "One self-contained HTML page of one run or several.",
+    "export": "Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.",
+    "report": "Write one self-contained HTML page of one run, or of several compared.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }
 """Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""

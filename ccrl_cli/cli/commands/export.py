@@ -53,9 +53,10 @@ def export(
     push: Push = None,
     private: Private = False,
 ) -> None:
-    """Write the adapted model, with a card that carries its scores, for use without ccrl.
+    """Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.
 
-    A merged folder loads with plain transformers, an adapter folder with plain peft.
+    A card with its scores goes along. A merged folder loads with plain transformers, an adapter
+    folder with plain peft.
     """
     from ccrl_cli.pipelines.export import ExportOptions
     from ccrl_cli.pipelines.export import export as run
