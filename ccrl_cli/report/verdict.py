@@ -11,6 +11,9 @@ Tone = Literal["good", "bad", "open"]
 #: Below this many target sentences the page says that a sample so small proves little.
 FEW_SENTENCES = 300
 
+#: Answers with fewer mentions than this share of the gold ones are called a collapse.
+COLLAPSED_BELOW = 0.1
+
 #: A source whose change surely lies above minus this counts as kept.
 KEPT_WITHIN = 0.02
 
@@ -133,6 +136,11 @@ def _caveats(
             "Transductive: the target was scored on the very sentences that it trained on, with "
             "their labels unseen."
         )
+    for role, domain in (("target", target), ("source", source)):
+        if _collapsed(domain):
+            found.append(
+                f"Collapsed: after training the model names next to nothing in the {role} domain."
+            )
     counts = [
         scores["num_sentences"]
         for domain in (target, source)
@@ -146,6 +154,17 @@ def _caveats(
         )
     found.append("One seed: the intervals are over sentences, not over repeated trainings.")
     return tuple(found)
+
+
+def _collapsed(domain: Mapping[str, Any]) -> bool:
+    """Return whether training ended in (nearly) empty answers where there were some before."""
+    before, after = domain.get("before") or {}, domain.get("after") or {}
+    due, made = after.get("num_gold", 0), after.get("num_predicted")
+    return (
+        made is not None
+        and made < COLLAPSED_BELOW * due
+        and before.get("num_predicted", 0) >= COLLAPSED_BELOW * due
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,16 @@ def test_what_must_stand_beside_it():
     )
 
 
+def test_a_collapse_to_empty_answers_is_named():
+    fallen = domain(0.5, 0.0, -0.6, -0.4)
+    fallen["before"] |= {"num_gold": 100, "num_predicted": 110}
+    fallen["after"] |= {"num_gold": 100, "num_predicted": 9}
+    text = " ".join(say(UP, fallen).caveats)
+    assert "names next to nothing in the source domain" in text
+    fallen["after"]["num_predicted"] = 10
+    assert "Collapsed" not in " ".join(say(UP, fallen).caveats)
+
+
 def test_answers_that_are_not_there_yet():
     assert "has not been evaluated" in headline(None).text
     alone = {**UP, "after": None, "delta_f1": None}
