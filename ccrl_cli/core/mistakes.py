@@ -54,6 +54,12 @@ class Judgement:
         """True positives."""
         return sum(item.verdict == "right" for item in self.predicted)
 
+    @property
+    def f1(self) -> float:
+        """F1 of this sentence; 1 where nothing was due and nothing was said."""
+        total = 2 * self.num_right + self.num_wrong
+        return 2 * self.num_right / total if total else 1.0
+
 
 def judge(
     gold: Iterable[CharSpan], predicted: Iterable[CharSpan], num_hallucinated: int = 0

@@ -48,10 +48,11 @@ class Group:
 def choose_examples(
     before: Sequence[PredictionRow], after: Sequence[PredictionRow], *, limit: int = 5
 ) -> tuple[Group, ...]:
-    """Return sentences that training fixed, broke, and left wrong; most instructive first.
+    """Return sentences that got better, got worse, and stayed wrong; most instructive first.
 
-    Fixed and broken: largest change in the number of mistakes, then most right mentions. Still
-    wrong: most mistakes. Sentences without gold labels, or in one file alone, are left out.
+    Better and worse is the F1 of the sentence. Better and worse: largest change first, then most
+    right mentions; stayed wrong: most mistakes first. Sentences without gold labels, or in one
+    file alone, are left out.
 
     Args:
         before: answers of the starting policy.
@@ -64,29 +65,29 @@ def choose_examples(
         for row in {row.input_id: row for row in after}.values()
         if row.gold is not None and row.input_id in earlier
     ]
-    judged = [(old, new, mistakes(old), mistakes(new)) for old, new in pairs]
-    fixed = [item for item in judged if item[3] < item[2]]
-    broken = [item for item in judged if item[3] > item[2]]
-    same = [item for item in judged if item[3] == item[2] and item[3]]
-    fixed.sort(key=lambda i: (i[3] - i[2], -i[1].judgement().num_right, i[1].input_id))
-    broken.sort(key=lambda i: (i[2] - i[3], -i[0].judgement().num_right, i[1].input_id))
-    same.sort(key=lambda i: (-i[3], i[1].input_id))
-    kinds = (("Better after training", fixed), ("Worse after training", broken),
+    changes = [(old, new, sentence_f1(new) - sentence_f1(old)) for old, new in pairs]
+    better = [item for item in changes if item[2] > 0]
+    worse = [item for item in changes if item[2] < 0]
+    same = [item for item in changes if item[2] == 0 and sentence_f1(item[1]) < 1]
+    better.sort(key=lambda i: (-i[2], -i[1].judgement().num_right, i[1].input_id))
+    worse.sort(key=lambda i: (i[2], -i[0].judgement().num_right, i[1].input_id))
+    same.sort(key=lambda i: (-i[1].judgement().num_wrong, i[1].input_id))
+    kinds = (("Better after training", better), ("Worse after training", worse),
              ("As wrong as before", same))  # fmt: skip
     return tuple(
         Group(
             title,
             len(items),
-            len(judged),
-            tuple(_example(old, new) for old, new, _, _ in items[:limit]),
+            len(changes),
+            tuple(_example(old, new) for old, new, _ in items[:limit]),
         )
         for title, items in kinds
     )
 
 
-def mistakes(row: PredictionRow) -> int:
-    """Return the mistakes of an answer; one that cannot be read has at least one."""
-    return max(row.judgement().num_wrong, int(row.outcome == "invalid"))
+def sentence_f1(row: PredictionRow) -> float:
+    """Return the F1 of an answer; 0 for one that cannot be read."""
+    return 0.0 if row.outcome == "invalid" else row.judgement().f1
 
 
 def _example(before: PredictionRow, after: PredictionRow) -> Example:

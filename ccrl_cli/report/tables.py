@@ -108,15 +108,16 @@ def type_table(domain: Mapping[str, Any]) -> Table | None:
     rows = []
     for name in names:
         old, new = before.get(name), after.get(name)
-        shown = new or before[name]
+        # A type that is named before training alone has no mention after it.
+        shown = new or ({**before[name], "predicted": 0} if after else before[name])
         change = None if not old or not new else new["f1"] - old["f1"]
         rows.append(
             (
                 Cell(name),
                 Cell(str(shown["gold"])),
                 Cell(str(shown["predicted"])),
-                Cell(percent(shown["precision"])),
-                Cell(percent(shown["recall"])),
+                Cell(percent(shown["precision"]) if shown["predicted"] else "–"),
+                Cell(percent(shown["recall"]) if shown["gold"] else "–"),
                 Cell("–") if not old else Cell(percent(old["f1"]), bar=old["f1"]),
                 Cell("–") if not new else Cell(percent(new["f1"]), bar=new["f1"]),
                 Cell("–" if change is None else points(change)),

@@ -136,11 +136,12 @@ def _caveats(
             "Transductive: the target was scored on the very sentences that it trained on, with "
             "their labels unseen."
         )
-    for role, domain in (("target", target), ("source", source)):
-        if _collapsed(domain):
-            found.append(
-                f"Collapsed: after training the model names next to nothing in the {role} domain."
-            )
+    silent = [n for n, d in (("target", target), ("source", source)) if _collapsed(d)]
+    if silent:
+        found.append(
+            f"Collapsed: after training the model names next to nothing in the "
+            f"{' and the '.join(silent)} domain."
+        )
     counts = [
         scores["num_sentences"]
         for domain in (target, source)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from made_run import make_run
 
 from ccrl_cli.errors import IntegrityError, PreconditionError
 from ccrl_cli.pipelines.report import report
+from ccrl_cli.records import Entity
 from ccrl_cli.report.examples import choose_examples
 from ccrl_cli.report.figures import moving_mean
 from ccrl_cli.report.page import render_page
@@ -173,15 +175,26 @@ def test_examples_show_what_training_fixed_first(run):
     after = read_predictions(run / "predictions-target-after.jsonl")
     fixed, broken, same = choose_examples(before, after, limit=3)
     assert fixed.num_sentences == len(after) == 100
-    wrong = {row.input_id: row.judgement().num_wrong for row in before}
-    now = {row.input_id: row.judgement().num_wrong for row in after}
-    gains = [wrong[e.input_id] - now[e.input_id] for e in fixed.examples]
+    old = {row.input_id: row.judgement().f1 for row in before}
+    new = {row.input_id: row.judgement().f1 for row in after}
+    gains = [new[e.input_id] - old[e.input_id] for e in fixed.examples]
     assert gains == sorted(gains, reverse=True)
-    assert gains[0] == max(wrong[key] - now[key] for key in wrong)
-    assert fixed.total == sum(now[key] < wrong[key] for key in wrong)
-    assert broken.total == sum(now[key] > wrong[key] for key in wrong)
-    assert same.total == sum(now[key] == wrong[key] > 0 for key in wrong)
+    assert gains[0] == max(new[key] - old[key] for key in old)
+    assert fixed.total == sum(new[key] > old[key] for key in old)
+    assert broken.total == sum(new[key] < old[key] for key in old)
+    assert same.total == sum(new[key] == old[key] < 1 for key in old)
     assert [row.title for row in fixed.examples[0].rows] == ["gold", "before", "after"]
+
+
+def test_saying_nothing_is_no_improvement(run):
+    """An empty answer has fewer mistakes than a wrong one, and the same F1 of 0."""
+    (row, *_) = [r for r in read_predictions(run / "predictions-target-after.jsonl") if r.gold]
+    wrong = replace(row, predicted=(), hallucinated=(Entity("x", "rocket"),) * 3)
+    silent = replace(row, predicted=())
+    assert [g.total for g in choose_examples([wrong], [silent])] == [0, 0, 1]
+    unread = replace(row, gold=(), predicted=(), outcome="invalid")
+    read = replace(unread, outcome="valid")
+    assert [g.total for g in choose_examples([unread], [read])] == [1, 0, 0]
 
 
 def test_tables_hold_the_numbers_of_the_evaluation(run):
