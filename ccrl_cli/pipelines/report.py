@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ccrl_cli.pipelines.labels import load_labels
 from ccrl_cli.pipelines.quality import label_quality_by_bin, score_labels
 from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
-from ccrl_cli.report.page import render_page
+from ccrl_cli.report.page import focus_of, render_page
 from ccrl_cli.report.values import ROLES, LabelBin, LabelFacts, RunFacts
 from ccrl_cli.store.atomic import write_text
 from ccrl_cli.store.predictions import read_predictions
@@ -64,7 +64,7 @@ def report(
     """Write the page of one run, or of several that are compared.
 
     Args:
-        folders: run directories; the first is shown in full.
+        folders: run directories; the first of the curriculum arm, else the first, is shown in full.
         output: file to write; None: ``report.html`` in the run's directory, or beside several.
         title: heading; None: what the first run's profile says, else the names of the runs.
         reporter: told of what could not be read.
@@ -76,7 +76,10 @@ def report(
     require_report_packages()
     paths = list(dict.fromkeys(Path(folder) for folder in folders))
     warnings: list[str] = []
-    runs = [_gather(path, warnings, labels=place == 0) for place, path in enumerate(paths)]
+    runs = [_gather(path, warnings) for path in paths]
+    focus = focus_of(runs)
+    place = runs.index(focus)
+    runs[place] = replace(focus, labels=_labels(paths[place], focus.manifest, warnings))
     for warning in warnings:
         reporter.warn(warning)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -113,7 +116,7 @@ def _title(runs: Sequence[RunFacts]) -> str:
     return runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more"
 
 
-def _gather(path: Path, warnings: list[str], *, labels: bool) -> RunFacts:
+def _gather(path: Path, warnings: list[str]) -> RunFacts:
     """Read everything of one run; what is missing is named in `warnings`."""
     run = RunDirectory(path)
     name = path.resolve().name
@@ -139,12 +142,11 @@ def _gather(path: Path, warnings: list[str], *, labels: bool) -> RunFacts:
         metrics=run.read_journal("metrics"),
         stages=run.read_journal("stages"),
         predictions=predictions,
-        labels=_labels(path, manifest, warnings) if labels else None,
         seconds={step: mark.seconds for step, mark in marks.items()},
     )
 
 
-def _labels(path: Path, manifest: dict[str, Any], warnings: list[str]) -> LabelFacts | None:
+def _labels(path: Path, manifest: Mapping[str, Any], warnings: list[str]) -> LabelFacts | None:
     """Derive the run's pseudo-labels again from its store; None where that is not possible."""
     try:
         profile = _profile(path, manifest)
@@ -154,7 +156,7 @@ def _labels(path: Path, manifest: dict[str, Any], warnings: list[str]) -> LabelF
         return None
 
 
-def _profile(path: Path, manifest: dict[str, Any]) -> Profile:
+def _profile(path: Path, manifest: Mapping[str, Any]) -> Profile:
     """Return the run's own profile, at the place where its directory is now."""
     from ccrl_cli.config.schema import Profile
 

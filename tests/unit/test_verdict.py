@@ -100,9 +100,30 @@ def test_arms_are_compared_over_their_common_seeds():
     ]
     # Target gaps +2 and −1: mean +0.5; source gaps −1 and +3: mean +1.
     assert comparison(results) == (
-        "curriculum against naive-rl over 2 seeds: target F1 +0.5 points on average, ahead in 1 "
-        "of 2; source F1 +1.0 points on average, ahead in 1 of 2."
+        "curriculum was ahead of naive-rl on average, in both domains, but not in every seed "
+        "(2 seeds): target F1 +0.5 points on average, ahead in 1 of 2; source F1 +1.0 points on "
+        "average, ahead in 1 of 2."
     )
     assert comparison(results[:3]) is None
     one = [ArmResult("curriculum", 0, 0.5, None), ArmResult("naive-rl", 0, 0.4, 0.1)]
-    assert comparison(one) == "curriculum against naive-rl over one seed: target F1 +10.0 points."
+    assert comparison(one) == (
+        "curriculum adapted more than naive-rl here (one seed): target F1 +10.0 points."
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "words"),
+    [
+        ((0.01, 0.02), (0.01, 0.03), "won over naive-rl here in every seed, in both domains"),
+        ((0.01,), (0.01,), "won over naive-rl here, in both domains"),
+        ((0.03, -0.01), (0.01, 0.01), "ahead of naive-rl on average"),
+        ((0.01, 0.01), (-0.02, 0.01), "adapted more than naive-rl here, and forgot at least as"),
+        ((-0.01, 0.0), (0.02, 0.01), "adapted no more than naive-rl here, and forgot less"),
+        ((-0.01, -0.01), (0.0, -0.01), "did not win over naive-rl here, in either domain"),
+    ],
+)
+def test_the_winner_is_named_plainly(target, source, words):
+    pairs = list(enumerate(zip(target, source, strict=True)))
+    ours = [ArmResult("curriculum", seed, 0.5 + t, 0.7 + s) for seed, (t, s) in pairs]
+    other = [ArmResult("naive-rl", seed, 0.5, 0.7) for seed, _ in pairs]
+    assert words in comparison([*ours, *other])

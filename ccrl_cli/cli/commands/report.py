@@ -15,7 +15,7 @@ Runs = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="RUN",
-        help="Run directories; the first is shown in full. None: the profile's.",
+        help="Run directories; none: the profile's. The curriculum's is shown in full.",
         show_default=False,
     ),
 ]
