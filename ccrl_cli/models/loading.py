@@ -223,6 +223,20 @@ def _with_adapter(model: Any, adapter: Path, *, trainable: bool) -> Any:
     return wrapped.merge_and_unload()
 
 
+@contextmanager
+def memory_errors(setting: str) -> Iterator[None]:
+    """Turn a lack of GPU memory into an error that names the setting to lower."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PreconditionError(
+            f"the GPU ran out of memory: {str(error).partition('. ')[0]}",
+            hint=f"lower {setting}; what was saved is kept",
+        ) from error
+
+
 def free_memory() -> None:
     """Give the memory of models that nobody holds any more back, on the GPU too."""
     import gc

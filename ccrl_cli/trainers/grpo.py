@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.errors import PartialError
-from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.loading import LoadedModel, memory_errors
 from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
 from ccrl_cli.trainers.probe import KlProbe
 from ccrl_cli.trainers.rollouts import Rewards, Rollouts
@@ -281,6 +281,7 @@ def train_grpo(
         resumed_from = int(checkpoint.name.split("-")[-1])
         sampler.load_state_dict(json.loads((checkpoint / SAMPLER_FILE).read_text(encoding="utf-8")))
         hooks.on_resume(resumed_from)
-    run.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with memory_errors("training.micro_batch_size"):
+        run.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     run.trainer.model.eval()
     return TrainResult(run.trainer.state.global_step, resumed_from, dict(run.seconds))
