@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -322,3 +323,22 @@ def test_a_push_that_cannot_succeed(adapter, capsys, monkeypatch):
 def test_the_answer_of_the_tiny_model(place, capsys):
     """The tests above rest on this answer."""
     assert json.loads(ANSWER)[0]["text"] == "NASA"
+
+
+def test_an_adapter_on_warmed_up_weights_does_not_go_alone(adapter, model, capsys):
+    """Weights that the warm-up changed are published nowhere."""
+    from ccrl_cli.config.load import load_profile
+    from ccrl_cli.pipelines.start import warmup_digest
+
+    settings = ["warmup.enabled=true", "warmup.method=full"]
+    words = [word for value in settings for word in ("--set", value)]
+    assert "run `ccrl warmup` first" in run(capsys, "export", *words, code=3).err
+    place = Path("runs/tiny/warmup")
+    place.mkdir()
+    shutil.copytree(model, place / "model")
+    digest = warmup_digest(load_profile(None, settings).profile)
+    (place / "warmup.json").write_text(json.dumps({"digest": digest}), encoding="utf-8")
+    err = run(capsys, "export", "--adapter-only", *words, code=2).err
+    assert "fits no published model" in err
+    run(capsys, "export", *words)
+    assert Path("runs/tiny/export/config.json").is_file()
