@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ccrl_cli.reporting import Reporter
 
 
+NO_ADAPTER = "none"
+"""What names the starting policy: some shells drop an empty argument."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A model folder, the adapter on it, and what to call them.
@@ -39,8 +43,8 @@ def find_policy(profile: Profile, adapter: str | None, reporter: Reporter) -> Po
 
     Args:
         profile: the profile.
-        adapter: folder or ``builtin:NAME``; empty: the starting policy, None: the run's adapter
-            where there is one.
+        adapter: folder or ``builtin:NAME``; ``none`` or empty: the starting policy; None: the
+            run's adapter where there is one.
         reporter: told of downloads.
 
     Raises:
@@ -48,6 +52,8 @@ def find_policy(profile: Profile, adapter: str | None, reporter: Reporter) -> Po
     """
     from ccrl_cli.models.loading import resolve_adapter
 
+    if adapter == NO_ADAPTER:
+        adapter = ""
     if adapter:
         named = resolve_adapter(adapter)
         return Policy(_base(profile, reporter).folder, named, trained=False)

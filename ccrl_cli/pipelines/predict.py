@@ -33,7 +33,8 @@ class PredictOptions:
     """Flags of ``ccrl predict`` that are no part of a profile.
 
     Attributes:
-        adapter: folder or ``builtin:NAME``; None: the run's adapter, else the starting policy.
+        adapter: folder or ``builtin:NAME``; ``none``: the starting policy; None: the run's
+            adapter, else the starting policy.
         types: types to look for; empty: those of the target domain.
         piece_characters: longest piece of a text that is asked about at once.
     """

@@ -49,6 +49,10 @@ _SHARES = (
 )
 
 
+#: More types than this that were predicted without being in the gold labels share one row.
+MOST_STRAYS = 3
+
+
 def score_table(run: RunFacts) -> Table | None:
     """Return all scores of both domains, before, after and the change; None without any."""
     roles = [role for role in ROLES if run.domain(role)]
@@ -105,8 +109,11 @@ def type_table(domain: Mapping[str, Any]) -> Table | None:
     )
     if not names:
         return None
+    strays = [name for name in names if not (after.get(name) or before[name])["gold"]]
+    if len(strays) <= MOST_STRAYS:
+        strays = []
     rows = []
-    for name in names:
+    for name in names[: len(names) - len(strays)]:
         old, new = before.get(name), after.get(name)
         # A type that is named before training alone has no mention after it.
         shown = new or ({**before[name], "predicted": 0} if after else before[name])
@@ -123,6 +130,10 @@ def type_table(domain: Mapping[str, Any]) -> Table | None:
                 Cell("–" if change is None else points(change)),
             )
         )
+    if strays:
+        made = sum((after or before).get(name, {"predicted": 0})["predicted"] for name in strays)
+        others = Cell(f"{len(strays)} other types, without gold")
+        rows.append((others, Cell("0"), Cell(str(made)), *[Cell("–")] * 5))
     columns = ("type", "gold", "predicted", "P %", "R %", "F1 before %", "F1 after %", "change")
     return Table(columns, tuple(rows))
 

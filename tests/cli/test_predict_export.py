@@ -159,6 +159,7 @@ def test_the_runs_adapter_is_the_default(place, capsys, model):
     assert document["result"]["adapter"] == str(Path("runs/tiny/adapter"))
     assert document["result"]["rows"] != before
     assert rows(capsys, TEXT, "--types", TYPES, "--adapter", "") == before
+    assert rows(capsys, TEXT, "--types", TYPES, "--adapter", "none") == before
 
 
 def test_an_answer_that_cannot_be_read_is_said(place, capsys):

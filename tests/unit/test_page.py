@@ -209,6 +209,16 @@ def test_tables_hold_the_numbers_of_the_evaluation(run):
     )
 
 
+def test_types_that_the_model_made_up_share_a_row(run):
+    target = json.loads(json.dumps(facts(run).domain("target")))
+    made_up = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "gold": 0, "predicted": 2}
+    target["after"]["per_type"] |= {f"thing {i}": made_up for i in range(5)}
+    target["before"]["per_type"] |= {"thing 9": made_up}
+    rows = type_table(target).rows
+    assert [cell.text for cell in rows[-1][:3]] == ["6 other types, without gold", "0", "10"]
+    assert not any(row[0].text.startswith("thing") for row in rows)
+
+
 def test_moving_mean_by_hand():
     # Window 3: ends have two values.
     assert moving_mean([1.0, 2.0, 6.0, 3.0], 3) == [1.5, 3.0, 11 / 3, 4.5]

@@ -39,7 +39,7 @@ Adapter = Annotated[
     typer.Option(
         "--adapter",
         "-a",
-        help='LoRA folder; default: the run\'s, else the starting model ("" names that).',
+        help="LoRA folder; default: the run's, else the starting model (none: always that).",
         show_default=False,
     ),
 ]
