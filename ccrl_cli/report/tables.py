@@ -112,7 +112,7 @@ def type_table(domain: Mapping[str, Any]) -> Table | None:
     strays = [name for name in names if not (after.get(name) or before[name])["gold"]]
     if len(strays) <= MOST_STRAYS:
         strays = []
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for name in names[: len(names) - len(strays)]:
         old, new = before.get(name), after.get(name)
         # A type that is named before training alone has no mention after it.
