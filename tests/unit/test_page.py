@@ -250,6 +250,21 @@ def test_arm_table_has_mean_and_spread_over_seeds(arms):
     assert row[2].tone == "best"
 
 
+def test_an_arm_without_training_ends_where_it_began(arms):
+    untrained = facts(arms[2])
+    domains = untrained.evaluation["domains"]
+    for domain in domains.values():
+        domain["after"] = domain["delta_f1"] = None
+    untrained.evaluation["forgetting"] = None
+    zero = replace(untrained, manifest={**untrained.manifest, "arm": "zero-shot"})
+    page = render_page([facts(arms[0]), zero], title="t", created="now")
+    checked(page.html)
+    row = arm_table([zero]).rows[0]
+    assert row[2].text == f"{100 * domains['target']['before']['f1']:.1f}"
+    assert [cell.text for cell in row[4:6]] == ["–", "–"]
+    assert "scatter" in page.figures  # of the run that has both sides
+
+
 # --- what is missing, damaged or hostile ----------------------------------------------------------
 
 
