@@ -30,7 +30,7 @@ from ccrl_cli.cli.output import (
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
-    "run": "The whole pipeline: generate, order, train, evaluate; goes on after a stop.",
+    "run": "Warm up if asked, generate, order, train, evaluate; call again to go on after a stop.",
     "download": "Download models, and hub data sets of the profile; no GPU needed.",
     "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
     "curriculum": "The curriculum before training: confidence, label quality, stages.",

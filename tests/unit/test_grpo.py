@@ -17,6 +17,8 @@ if any(importlib.util.find_spec(name) is None for name in ("torch", "transformer
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+import contextlib
+
 from tiny_chat import write_tiny_chat
 
 from ccrl_cli.core.alignment import Aligner, tokenize
@@ -113,10 +115,8 @@ def trained(folder: Path, work: Path, settings=SETTINGS, *, stop_after=None, wei
 
     draws = sampler(settings)
     hooks = TrainHooks(on_step=on_step)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         grpo.train_grpo(loaded, task(loaded, weights), draws, settings, work, hooks)
-    except KeyboardInterrupt:
-        pass
     state = {
         name: parameter.detach().clone()
         for name, parameter in loaded.model.named_parameters()
@@ -134,8 +134,7 @@ def test_every_argument_that_moves_numbers_is_given(tmp_path):
     """The arguments that reach TRL, whole: an upgrade that moves a default changes this."""
     arguments = grpo.grpo_arguments(SETTINGS, tmp_path, [1.0, 0.2, 0.0], device="cpu")
     shown = {
-        name: getattr(arguments, name)
-        for name in json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+        name: getattr(arguments, name) for name in json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     }
     assert shown == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
 
