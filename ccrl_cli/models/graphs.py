@@ -2,8 +2,8 @@
 
 A small model decodes as slowly as Python can launch kernels. Here keys and values live in buffers
 whose addresses never change, so one step (model, draw, log-probability, bookkeeping) is recorded
-once for each size of the batch and then replayed by one call. Sizes are rounded up to a few buckets.
-Finished rows leave the batch when what is left fits a smaller bucket.
+once for each size of the batch and then replayed by one call. Sizes are rounded up to a few
+buckets. Finished rows leave the batch when what is left fits a smaller bucket.
 
 The results are those of `decoding.decode_batch` without graphs: same prefill, same uniform streams,
 same draws. Recording happens on CUDA alone; without it the same code runs step by step, which is

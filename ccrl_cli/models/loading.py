@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +32,11 @@ class LoadedModel:
 
     def render(self, messages: Sequence[dict[str, str]]) -> str:
         """Return the chat prompt as one string, ready for `encode`."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-        )
+        return render_chat(self.tokenizer, messages)
 
     def encode(self, prompt: str) -> list[int]:
         """Return the tokens of a rendered prompt; the template holds its special tokens itself."""
-        return list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        return encode_prompt(self.tokenizer, prompt)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Return an answer without its special tokens."""
@@ -49,6 +45,23 @@ class LoadedModel:
                 list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         )
+
+
+def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return a chat prompt as one string that ends where the answer begins, thinking off."""
+    return str(
+        tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+    )
+
+
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Return the tokens of a rendered prompt; the template holds its special tokens itself."""
+    return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
 def require_training_packages() -> None:
