@@ -29,10 +29,11 @@ from ccrl_cli.models.loading import (
     quiet_transformers,
     render_chat,
 )
-from ccrl_cli.records import Completion
+from ccrl_cli.records import Completion, Finish
 
 #: Ranks of adapters that vLLM makes room for.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length"}
 #: The longest prompt and answer that fit memory, as vLLM measures it.
 _LONGEST_THAT_FITS = -1
 
@@ -232,10 +233,9 @@ def _lora_request(adapter: Path | None) -> Any:
 def _completion(output: Any) -> Completion:
     count = len(output.token_ids)
     total = output.cumulative_logprob
-    finish = output.finish_reason if output.finish_reason in ("stop", "length") else "error"
     return Completion(
         text=output.text,
         mean_logprob=None if total is None or not count else round(total / count, 6),
         num_tokens=count,
-        finish=finish,
+        finish=_FINISHES.get(output.finish_reason, "error"),
     )

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ccrl_cli.core.seeds import uniform_stream
 from ccrl_cli.records import Finish
+
+Item = TypeVar("Item")
 
 #: Finished rows leave the batch when at most this share of it is still running.
 COMPACT_BELOW = 0.75
@@ -239,7 +241,11 @@ def decode_batch(
     if not requests:
         return
     from ccrl_cli.models import graphs
+    from ccrl_cli.models.whole import decode_whole, has_recurrent_layers
 
+    if has_recurrent_layers(model):
+        yield from decode_whole(model, requests, sampling, end_ids=end_ids, pad_id=pad_id)
+        return
     if static is None:
         static = graphs.usable(model, requests, sampling)
     if static:
@@ -261,12 +267,47 @@ def decode_batch(
             yield request.key, batch.samples[i]
 
 
-def plan_batches(
-    requests: Sequence[PromptRequest], batch_size: int, *, size: Callable[[PromptRequest], int]
-) -> list[list[PromptRequest]]:
-    """Group requests of like length, `batch_size` in each, longest first.
+def decoding_bytes(model: Any) -> tuple[int, int]:
+    """Return the bytes that decoding takes for a token (keys, values) and for a row (logits).
 
-    The longest batch comes first so that a lack of memory shows at once.
+    Drawing holds the logits of a row about five times, in float32.
     """
-    ordered = sorted(requests, key=size, reverse=True)
-    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = torch.finfo(model.dtype).bits // 8
+    return 2 * config.num_hidden_layers * heads * width * each, 5 * 4 * config.vocab_size
+
+
+def plan_batches(
+    items: Sequence[Item],
+    batch_size: int,
+    *,
+    width: Callable[[Item], int],
+    rows: Callable[[Item], int],
+    fits: Callable[[int, int], bool],
+) -> list[list[Item]]:
+    """Group items of like length, longest first, so that a lack of memory shows at once.
+
+    Args:
+        items: what is decoded.
+        batch_size: items in a batch at most.
+        width: an item's longest prompt, in tokens.
+        rows: an item's samples.
+        fits: whether a batch of so many rows, as wide as this, may be decoded; a single item is a
+            batch even if it does not.
+
+    Returns:
+        The batches; every item is in one of them.
+    """
+    batches: list[list[Item]] = []
+    total = 0
+    for item in sorted(items, key=width, reverse=True):
+        total += rows(item)
+        batch = batches[-1] if batches else None
+        if batch is None or len(batch) == batch_size or not fits(total, width(batch[0])):
+            batches.append([item])
+            total = rows(item)
+        else:
+            batch.append(item)
+    return batches

@@ -25,6 +25,7 @@ from ccrl_cli.models.decoding import (
     PromptRequest,
     Sample,
     Sampling,
+    decoding_bytes,
     draw_tokens,
     left_pad,
     token_logprobs,
@@ -89,11 +90,8 @@ def usable(model: Any, requests: Sequence[PromptRequest], sampling: Sampling) ->
     runner = _RUNNERS.get(model)
     if runner is not None and runner.holds(rows, columns, sampling.max_tokens):
         return True
-    config = base_model(model).config
-    heads = config.num_key_value_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    needed = 2 * 2 * config.num_hidden_layers * heads * head * rows * columns
-    needed += 4 * 4 * rows * config.vocab_size
+    token, row = decoding_bytes(base_model(model))
+    needed = rows * (columns * token + row)
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return bool(needed <= MEMORY_SHARE * free)

@@ -168,7 +168,7 @@ def load_model(
     """
     require_training_packages()
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     device = choose_device()
     chosen = choose_dtype(dtype, device)
@@ -180,21 +180,29 @@ def load_model(
         options["quantization_config"] = _nf4(chosen)
         options["device_map"] = {"": 0}
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         if not load_in_4bit:
             model = model.to(device)
         if adapter is not None:
             model = _with_adapter(model, adapter, trainable=trainable)
+    model.eval()
+    return with_tokenizer(model, folder, dtype=chosen, device=device)
+
+
+def with_tokenizer(model: Any, folder: Path, *, dtype: torch.dtype, device: str) -> LoadedModel:
+    """Return a model with the tokenizer of its folder and what decoding needs of both."""
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.eval()
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         end_ids=_end_ids(model, tokenizer),
         pad_id=int(tokenizer.pad_token_id),
-        dtype=str(chosen).removeprefix("torch."),
+        dtype=str(dtype).removeprefix("torch."),
         device=device,
     )
 

@@ -29,6 +29,7 @@ from ccrl_cli.models.decoding import (
     plan_batches,
     token_logprobs,
 )
+from ccrl_cli.models.whole import decode_whole, has_recurrent_layers
 
 VOCABULARY = 97
 SIZES = {
@@ -141,6 +142,45 @@ def test_a_sample_depends_on_its_seed_alone(model, data):
     for request in requests:
         alone = flat(decode(model, [request], sampling, static=False, ends=ends))
         assert together[request.key] == alone[request.key]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.0, 15), Sampling(0.9, 15, 0.95)])
+def test_whole_batches_by_generate_give_the_same_tokens(model, sampling):
+    requests = prompts([7, 25, 14], [3, 1, 4])
+    ends = tuple(range(2, 12))
+    plain = decode(model, requests, sampling, static=False, ends=ends)
+    whole = dict(decode_whole(model, requests, sampling, end_ids=ends, pad_id=0))
+    assert flat(whole) == flat(plain)
+    for key, samples in plain.items():
+        for one, other in zip(samples, whole[key], strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_models_with_recurrent_layers_are_decoded_whole():
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "qwen3_next",
+        **{**SIZES, "num_hidden_layers": 4},
+        head_dim=8,
+        num_experts=2,
+        num_experts_per_tok=1,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        linear_num_value_heads=4,
+        linear_num_key_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        pad_token_id=0,
+    )
+    torch.manual_seed(1)
+    hybrid = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    assert has_recurrent_layers(hybrid)
+    requests = prompts([7, 12], [2, 2])
+    found = decode(hybrid, requests, Sampling(1.0, 6), static=None)
+    for request in requests:
+        alone = decode(hybrid, [request], Sampling(1.0, 6), static=None)
+        assert flat(found)[request.key] == flat(alone)[request.key]
 
 
 def test_buffers_are_used_again_and_grow(model):
@@ -258,7 +298,28 @@ def test_token_logprobs_by_hand():
     assert values.squeeze(1).tolist() == pytest.approx([-1.3862944, -1.3862944])
 
 
-def test_plan_batches_longest_first():
-    requests = prompts([3, 9, 5, 7], [1, 1, 1, 1])
-    plan = plan_batches(requests, 2, size=lambda r: len(r.token_ids))
-    assert [[len(r.token_ids) for r in batch] for batch in plan] == [[9, 7], [5, 3]]
+def plan(lengths, batch_size, budget):
+    return plan_batches(
+        lengths,
+        batch_size,
+        width=lambda length: length,
+        rows=lambda length: 2,
+        fits=lambda rows, width: rows * width <= budget,
+    )
+
+
+def test_plan_batches_by_count_and_by_tokens():
+    assert plan([3, 9, 5, 7], 2, 10**9) == [[9, 7], [5, 3]]
+    # Two samples each: 9 alone takes 18 of 20; 7 too (14, with 5: 28); 5 and 3 make 4 x 5 = 20.
+    assert plan([3, 9, 5, 7], 4, 20) == [[9], [7], [5, 3]]
+    assert plan([50], 4, 20) == [[50]]
+    assert plan([], 4, 20) == []
+
+
+@given(st.lists(st.integers(1, 60)), st.integers(1, 6), st.integers(1, 200))
+def test_plans_lose_nothing_and_hold_their_limits(lengths, batch_size, budget):
+    batches = plan(lengths, batch_size, budget)
+    assert [x for batch in batches for x in batch] == sorted(lengths, reverse=True)
+    for batch in batches:
+        assert len(batch) <= batch_size
+        assert len(batch) == 1 or 2 * len(batch) * batch[0] <= budget
