@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "warmup": "Fine-tune the model on the labelled source domain: the start of small-model runs.",
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
+    "doctor": "What this machine can run, and whether the profile fits its memory.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }
 """Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""

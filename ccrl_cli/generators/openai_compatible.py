@@ -28,7 +28,7 @@ from ccrl_cli.generators.http import (
     StoppedError,
     read_key,
 )
-from ccrl_cli.records import Completion
+from ccrl_cli.records import Completion, Finish
 
 #: Control tokens of common chat templates: a server does not say which ones its tokenizer has.
 CONTROL_TOKENS = (
@@ -42,6 +42,7 @@ CONTROL_TOKENS = (
 #: Parts of a request that some servers do not know, and that are left out where they complain.
 _OPTIONAL = ("logprobs", "chat_template_kwargs")
 _TOO_LONG = ("context length", "context size", "maximum context", "too long", "exceeds the")
+_FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length"}
 _DEFAULT_URL = {"openai": "http://127.0.0.1:8000", "ollama": "http://127.0.0.1:11434"}
 
 
@@ -287,16 +288,16 @@ def completion(content: Any) -> Completion:
     try:
         choice = content["choices"][0]
         text = choice["message"].get("content") or ""
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        steps = (choice.get("logprobs") or {}).get("content") or []
+        values = [float(step["logprob"]) for step in steps if step.get("logprob") is not None]
+        count = int((content.get("usage") or {}).get("completion_tokens") or len(steps))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ServerError(f"the answer is no chat completion: {str(content)[:200]}", 1) from error
-    steps = (choice.get("logprobs") or {}).get("content") or []
-    values = [step["logprob"] for step in steps if step.get("logprob") is not None]
-    finish = choice.get("finish_reason")
     return Completion(
         text=str(text),
         mean_logprob=round(sum(values) / len(values), 6) if values else None,
-        num_tokens=int((content.get("usage") or {}).get("completion_tokens") or len(steps)),
-        finish=finish if finish in ("stop", "length") else "error",
+        num_tokens=count,
+        finish=_FINISHES.get(str(choice.get("finish_reason")), "error"),
     )
 
 

@@ -24,8 +24,9 @@ from ccrl_cli.models.decoding import (
 from ccrl_cli.models.loading import LoadedModel, free_memory, load_model
 from ccrl_cli.records import Completion
 
-#: Share of the free GPU memory that keys, values and logits of a batch may take.
-MEMORY_SHARE = 0.8
+#: Share of the free GPU memory that keys, values and logits of a batch may take: the prompts' cache
+#: and the samples' stand beside each other for a moment.
+MEMORY_SHARE = 0.45
 
 
 class TransformersGenerator:
@@ -41,7 +42,6 @@ class TransformersGenerator:
     """
 
     name = "transformers"
-    _decode_rows: Callable[..., Iterator[tuple[Any, list[Sample]]]] = staticmethod(decode_batch)
 
     def __init__(
         self,
@@ -167,10 +167,7 @@ class TransformersGenerator:
         found: dict[str, dict[int, Completion]] = {r.input_id: {} for r, _ in batch}
         wanted = {r.input_id: len(r.seeds) for r, _ in batch}
         flat = [prompt for _, prompts in batch for prompt in prompts]
-        loaded = self.loaded
-        for (input_id, places), samples in self._decode_rows(
-            loaded.model, flat, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
-        ):
+        for (input_id, places), samples in self._decode_rows(flat, sampling):
             for k, sample in zip(places, samples, strict=True):
                 found[input_id][k] = self._completion(sample)
             if len(found[input_id]) == wanted[input_id]:
@@ -180,6 +177,20 @@ class TransformersGenerator:
                     tuple(answers[k] for k in range(wanted[input_id])),
                     time.perf_counter() - started,
                 )
+
+    def _decode_rows(
+        self, prompts: Sequence[PromptRequest], sampling: Sampling
+    ) -> Iterator[tuple[Any, list[Sample]]]:
+        loaded = self.loaded
+        static = graphs.usable(loaded.model, prompts, sampling, share=MEMORY_SHARE)
+        return decode_batch(
+            loaded.model,
+            prompts,
+            sampling,
+            end_ids=loaded.end_ids,
+            pad_id=loaded.pad_id,
+            static=static,
+        )
 
     def _completion(self, sample: Sample) -> Completion:
         return Completion(

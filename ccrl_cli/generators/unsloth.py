@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import SamplingSettings
 from ccrl_cli.generators.transformers import TransformersGenerator
+from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling
 from ccrl_cli.models.loading import choose_dtype, with_tokenizer
 from ccrl_cli.models.whole import decode_whole
 
@@ -40,7 +42,6 @@ class UnslothGenerator(TransformersGenerator):
     """
 
     name = "unsloth"
-    _decode_rows = staticmethod(decode_whole)
 
     def __init__(
         self,
@@ -72,6 +73,14 @@ class UnslothGenerator(TransformersGenerator):
         loaded = with_tokenizer(model, folder, dtype=chosen, device="cuda")
         self._attach(loaded, settings)
         self.details = {**self.details, "unsloth": str(unsloth.__version__)}
+
+    def _decode_rows(
+        self, prompts: Sequence[PromptRequest], sampling: Sampling
+    ) -> Iterator[tuple[Any, list[Sample]]]:
+        loaded = self.loaded
+        return decode_whole(
+            loaded.model, prompts, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
+        )
 
 
 def import_unsloth() -> Any:

@@ -37,8 +37,9 @@ COLUMN_BLOCK = 128
 WINDOW = 4
 #: Steps of one size that run unrecorded first: they warm libraries up, and rare sizes stay cheap.
 STEPS_BEFORE_CAPTURE = 3
-#: Largest share of the free GPU memory that buffers may take before the plain path is used instead.
-MEMORY_SHARE = 0.5
+#: Share of the free GPU memory that buffers may take, else the plain path is used. Buffers stay,
+#: and in training the update needs room beside them.
+MEMORY_SHARE = 0.25
 #: Architectures whose layers are all full attention over one key and value a token.
 ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
@@ -79,8 +80,20 @@ def supports(model: Any) -> bool:
     )
 
 
-def usable(model: Any, requests: Sequence[PromptRequest], sampling: Sampling) -> bool:
-    """Return whether `decode_static` pays and fits: a GPU, a known architecture, enough memory."""
+def usable(
+    model: Any,
+    requests: Sequence[PromptRequest],
+    sampling: Sampling,
+    share: float = MEMORY_SHARE,
+) -> bool:
+    """Return whether `decode_static` pays and fits: a GPU, a known architecture, enough memory.
+
+    Args:
+        model: the model.
+        requests: the prompts.
+        sampling: how tokens are drawn.
+        share: of the free memory, what the buffers may take.
+    """
     device = torch.device(model.device)
     if device.type != "cuda" or not supports(model):
         return False
@@ -94,7 +107,7 @@ def usable(model: Any, requests: Sequence[PromptRequest], sampling: Sampling) ->
     needed = rows * (columns * token + row)
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return bool(needed <= MEMORY_SHARE * free)
+    return bool(needed <= share * free)
 
 
 def grouped_attention(
