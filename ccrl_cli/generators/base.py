@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ccrl_cli.records import Completion
 
@@ -22,7 +22,8 @@ class SamplingSettings:
         batch_size: inputs in flight.
         max_batch_tokens: prompt and answer tokens of all samples in flight; None: no limit but
             memory.
-        answer_schema: JSON schema that answers are held to; None: free text.
+        answer_types: names of the types that answers are held to, with their format; None: free
+            text.
     """
 
     temperature: float
@@ -30,7 +31,7 @@ class SamplingSettings:
     max_tokens: int
     batch_size: int
     max_batch_tokens: int | None = None
-    answer_schema: Mapping[str, Any] | None = None
+    answer_types: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

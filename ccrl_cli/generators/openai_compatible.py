@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ccrl_cli.core.answers import answer_schema
 from ccrl_cli.errors import CcrlError, PartialError, PreconditionError
 from ccrl_cli.generators.base import Gathering, Generated, GenerationRequest, SamplingSettings
 from ccrl_cli.generators.http import (
@@ -222,13 +223,13 @@ class OpenAICompatibleGenerator:
         }
         if self._server.reasoning_effort:
             body["reasoning_effort"] = self._server.reasoning_effort
-        if settings.answer_schema:
+        if settings.answer_types:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {
                     "name": "entities",
                     "strict": True,
-                    "schema": dict(settings.answer_schema),
+                    "schema": answer_schema(settings.answer_types),
                 },
             }
         return {name: value for name, value in body.items() if name not in self._left_out}

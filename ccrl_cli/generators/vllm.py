@@ -4,7 +4,7 @@ Requests stream through the engine: as many inputs as the profile allows are in 
 one enters when one leaves. Every sample is a request of its own with a seed of its own; samples of
 one prompt share its prefill through the prefix cache.
 
-Log-probabilities are vLLM's raw ones: of the model itself, before temperature, nucleus and schema,
+Log-probabilities are vLLM's raw ones: of the model itself, before temperature, nucleus and pattern,
 as with the other backends.
 """
 
@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ccrl_cli.core.answers import answer_pattern
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Gathering, Generated, GenerationRequest, SamplingSettings
 from ccrl_cli.models.loading import (
@@ -82,6 +83,8 @@ class VllmGenerator:
             options["quantization"] = "bitsandbytes"
         if device == "cuda":
             options["gpu_memory_utilization"] = memory_share
+        else:
+            options["enforce_eager"] = True  # compiling for a CPU takes longer than it saves
         with quiet_transformers():
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
             self._engine: Any = _start_engine(
@@ -94,7 +97,7 @@ class VllmGenerator:
             )
         self._settings = settings
         self._lora = _lora_request(adapter)
-        self._schema = settings.answer_schema
+        self._pattern = answer_pattern(settings.answer_types) if settings.answer_types else None
         self.special_tokens = tuple(self._tokenizer.all_special_tokens)
         self.details = {"dtype": chosen, "vllm": vllm.__version__}
 
@@ -172,7 +175,7 @@ class VllmGenerator:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        schema = self._schema
+        pattern = self._pattern
         return SamplingParams(
             temperature=self._settings.temperature,
             top_p=self._settings.top_p,
@@ -180,7 +183,7 @@ class VllmGenerator:
             seed=seed,
             logprobs=0,  # of the drawn token alone
             output_kind=RequestOutputKind.FINAL_ONLY,
-            structured_outputs=StructuredOutputsParams(json=dict(schema)) if schema else None,
+            structured_outputs=StructuredOutputsParams(regex=pattern) if pattern else None,
         )
 
 

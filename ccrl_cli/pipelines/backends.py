@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ccrl_cli.core.answers import answer_schema
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generator, SamplingSettings
 from ccrl_cli.generators.registry import SERVERS, backend_class, choose_backend
@@ -117,7 +116,7 @@ def _settings(profile: Profile, domain: Domain) -> SamplingSettings:
         max_tokens=generation.max_tokens,
         batch_size=generation.batch_size,
         max_batch_tokens=generation.max_batch_tokens,
-        answer_schema=answer_schema(names) if generation.constrained else None,
+        answer_types=tuple(names) if generation.constrained else None,
     )
 
 

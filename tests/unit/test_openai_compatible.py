@@ -232,7 +232,7 @@ def test_a_prompt_that_is_too_long_is_an_error_completion_and_no_end():
 
 def test_the_schema_is_sent():
     schema = answer_schema(["person", "space agency"])
-    settings = SamplingSettings(0.8, 1.0, 32, 4, answer_schema=schema)
+    settings = SamplingSettings(0.8, 1.0, 32, 4, answer_types=("person", "space agency"))
     with MisbehavingServer(echo) as server:
         ask(server, 1, settings=settings, reasoning_effort="low")
     sent = server.requests[0]["response_format"]
