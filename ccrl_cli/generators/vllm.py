@@ -71,9 +71,6 @@ class VllmGenerator:
                 hint='pip install "ccrl[vllm]" (Linux), or choose --backend transformers',
             )
         _prepare_environment()
-        import vllm
-        from transformers import AutoTokenizer
-
         device = choose_device()
         chosen = str(choose_dtype(dtype, device)).removeprefix("torch.")
         options: dict[str, Any] = {}
@@ -86,8 +83,7 @@ class VllmGenerator:
         else:
             options["enforce_eager"] = True  # compiling for a CPU takes longer than it saves
         with quiet_transformers():
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            self._engine: Any = _start_engine(
+            engine = _start_engine(
                 model=str(folder),
                 dtype=chosen,
                 max_model_len=_LONGEST_THAT_FITS,
@@ -95,11 +91,35 @@ class VllmGenerator:
                 disable_log_stats=True,
                 **options,
             )
+        self._attach(engine, folder, settings, chosen, _lora_request(adapter))
+
+    @classmethod
+    def around(cls, engine: Any, folder: Path, settings: SamplingSettings) -> VllmGenerator:
+        """Generate with an engine that runs already; `close` stops it."""
+        generator = cls.__new__(cls)
+        dtype = str(engine.model_config.dtype).removeprefix("torch.")
+        generator._attach(engine, folder, settings, dtype)
+        return generator
+
+    def _attach(
+        self,
+        engine: Any,
+        folder: Path,
+        settings: SamplingSettings,
+        dtype: str,
+        lora: Any = None,
+    ) -> None:
+        import vllm
+        from transformers import AutoTokenizer
+
+        with quiet_transformers():
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._engine: Any = engine
         self._settings = settings
-        self._lora = _lora_request(adapter)
+        self._lora = lora
         self._pattern = answer_pattern(settings.answer_types) if settings.answer_types else None
         self.special_tokens = tuple(self._tokenizer.all_special_tokens)
-        self.details = {"dtype": chosen, "vllm": vllm.__version__}
+        self.details = {"dtype": dtype, "vllm": vllm.__version__}
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Generated]:
         """Yield each input when its K completions are done, in the order in which they end."""
