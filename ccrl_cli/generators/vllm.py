@@ -134,7 +134,7 @@ class VllmGenerator:
                         break
                     gathering[request.input_id] = Gathering(request, time.perf_counter())
                     yield from self._submit(request, gathering, owners)
-                if not owners:
+                if not gathering:
                     return
                 for output in self._engine.step():
                     if not output.finished or output.request_id not in owners:
@@ -164,32 +164,31 @@ class VllmGenerator:
         gathering: dict[str, Gathering],
         owners: dict[str, tuple[str, int]],
     ) -> Iterator[Generated]:
-        """Hand the K samples of an input to the engine; an input that it refuses is done at once.
+        """Hand the K samples of an input to the engine; an input too long for it is done at once.
 
-        The engine refuses prompts that are longer than the model or its memory can hold. Such an
-        input gets K completions with finish ``error``, so that it is counted and not lost.
+        The engine's limit is what the model or its memory can hold. Such an input gets completions
+        with finish ``error``, so that it is counted and not lost.
         """
         tokens: dict[str, list[int]] = {}
         for k, (prompt, seed) in enumerate(zip(request.prompts, request.seeds, strict=True)):
             text = render_chat(self._tokenizer, prompt)
             if text not in tokens:
                 tokens[text] = encode_prompt(self._tokenizer, text)
-            name = f"{request.input_id}:{k}"
-            try:
-                self._engine.add_request(
-                    name,
-                    {"prompt_token_ids": tokens[text]},
-                    self._parameters(seed),
-                    lora_request=self._lora,
-                )
-            except ValueError:
+            if len(tokens[text]) >= self._engine.model_config.max_model_len:
                 failed = Completion("", None, 0, "error")
                 done = gathering[request.input_id].add(k, failed, time.perf_counter())
                 if done is not None:
                     del gathering[request.input_id]
                     yield done
-            else:
-                owners[name] = (request.input_id, k)
+                continue
+            name = f"{request.input_id}:{k}"
+            self._engine.add_request(
+                name,
+                {"prompt_token_ids": tokens[text]},
+                self._parameters(seed),
+                lora_request=self._lora,
+            )
+            owners[name] = (request.input_id, k)
 
     def _parameters(self, seed: int) -> Any:
         from vllm import SamplingParams
