@@ -37,7 +37,7 @@ def main() -> None:
 
     from vllm import LLM, SamplingParams
 
-    from ccrl_cli.generators.vllm import VllmGenerator
+    from ccrl_cli.generators.vllm import VllmGenerator, engine_arguments
     from ccrl_cli.models.download import ensure_model
     from ccrl_cli.models.loading import (
         choose_device,
@@ -49,14 +49,7 @@ def main() -> None:
     folder = ensure_model(arguments.model)
     device = choose_device()
     dtype = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
-    llm = LLM(
-        model=str(folder),
-        dtype=dtype,
-        max_model_len=-1,
-        enable_prefix_caching=True,
-        enforce_eager=device == "cpu",
-        disable_log_stats=True,
-    )
+    llm = LLM(**engine_arguments(folder, dtype, device))
     settings = SamplingSettings(
         arguments.temperature, 1.0, arguments.max_tokens, arguments.batch_size
     )

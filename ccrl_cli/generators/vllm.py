@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ccrl_cli.core.answers import answer_pattern
-from ccrl_cli.errors import PreconditionError
+from ccrl_cli.errors import PartialError, PreconditionError
 from ccrl_cli.generators.base import Gathering, Generated, GenerationRequest, SamplingSettings
 from ccrl_cli.models.loading import (
     choose_device,
@@ -37,6 +37,7 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length"}
 #: The longest prompt and answer that fit memory, as vLLM measures it.
 _LONGEST_THAT_FITS = -1
+_LONGEST_ON_CPU = 8192
 
 
 class VllmGenerator:
@@ -73,24 +74,15 @@ class VllmGenerator:
         _prepare_environment()
         device = choose_device()
         chosen = str(choose_dtype(dtype, device)).removeprefix("torch.")
-        options: dict[str, Any] = {}
+        options = engine_arguments(folder, chosen, device)
         if adapter is not None:
             options |= {"enable_lora": True, "max_lora_rank": _room_for_rank(adapter)}
         if load_in_4bit:
             options["quantization"] = "bitsandbytes"
         if device == "cuda":
             options["gpu_memory_utilization"] = memory_share
-        else:
-            options["enforce_eager"] = True  # compiling for a CPU takes longer than it saves
         with quiet_transformers():
-            engine = _start_engine(
-                model=str(folder),
-                dtype=chosen,
-                max_model_len=_LONGEST_THAT_FITS,
-                enable_prefix_caching=True,
-                disable_log_stats=True,
-                **options,
-            )
+            engine = _start_engine(**options)
         self._attach(engine, folder, settings, chosen, _lora_request(adapter))
 
     @classmethod
@@ -126,6 +118,7 @@ class VllmGenerator:
         waiting = iter(requests)
         gathering: dict[str, Gathering] = {}
         owners: dict[str, tuple[str, int]] = {}
+        finished = 0
         try:
             while True:
                 while len(gathering) < self._settings.batch_size:
@@ -136,7 +129,7 @@ class VllmGenerator:
                     yield from self._submit(request, gathering, owners)
                 if not gathering:
                     return
-                for output in self._engine.step():
+                for output in self._step(finished):
                     if not output.finished or output.request_id not in owners:
                         continue
                     input_id, k = owners.pop(output.request_id)
@@ -144,6 +137,7 @@ class VllmGenerator:
                     done = gathering[input_id].add(k, completion, time.perf_counter())
                     if done is not None:
                         del gathering[input_id]
+                        finished += 1
                         yield done
         finally:
             if owners:
@@ -157,6 +151,25 @@ class VllmGenerator:
             engine.engine_core.shutdown()
         del engine
         free_memory()
+
+    def _step(self, finished: int) -> Any:
+        """Let the engine work a little; return what ended.
+
+        Raises:
+            PartialError: its process died after some inputs were done.
+            PreconditionError: it died before.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return self._engine.step()
+        except EngineDeadError as error:
+            kind = PartialError if finished else PreconditionError
+            raise kind(
+                f"the process of the vLLM engine died; {finished} inputs were finished before",
+                hint="its own messages are above; go on with `ccrl generate --resume`, a smaller "
+                "generation.batch_size, or --backend transformers",
+            ) from error
 
     def _submit(
         self,
@@ -215,6 +228,33 @@ def _prepare_environment() -> None:
         "VLLM_DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def engine_arguments(folder: Path, dtype: str, device: str) -> dict[str, Any]:
+    """Return the arguments of an engine for a model folder, adapters and memory apart.
+
+    On a CPU nothing is compiled, which takes longer than it saves. Prompts are not prefilled in
+    pieces there: vLLM 0.32 then sets back the random stream of a request with a seed, which ends
+    the engine with "CPU Generator does not use offset". That needs a batch as long as the longest
+    prompt, so a limit stands in for all the model could hold.
+    """
+    arguments: dict[str, Any] = {
+        "model": str(folder),
+        "dtype": dtype,
+        "max_model_len": _LONGEST_THAT_FITS,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if device == "cpu":
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        longest = min(_LONGEST_ON_CPU, int(config.get("max_position_embeddings", _LONGEST_ON_CPU)))
+        arguments |= {
+            "enforce_eager": True,
+            "enable_chunked_prefill": False,
+            "max_model_len": longest,
+            "max_num_batched_tokens": max(longest, 2048),
+        }
+    return arguments
 
 
 def _start_engine(**arguments: Any) -> Any:
