@@ -100,10 +100,12 @@ def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling
         beyond = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
         probabilities = probabilities.masked_fill(beyond.gather(-1, places.argsort(dim=-1)), 0.0)
     cumulative = probabilities.cumsum(dim=-1)
-    target = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1)
-    return torch.minimum(drawn, last)
+    total = cumulative[:, -1:].contiguous()
+    target = uniforms.to(cumulative)[:, None] * total
+    drawn = torch.searchsorted(cumulative, target, right=True)
+    # A uniform that rounds to 1 points behind the last token with any probability.
+    last = torch.searchsorted(cumulative, total)
+    return torch.minimum(drawn, last).squeeze(-1)
 
 
 def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -323,3 +323,23 @@ def test_plans_lose_nothing_and_hold_their_limits(lengths, batch_size, budget):
     for batch in batches:
         assert len(batch) <= batch_size
         assert len(batch) == 1 or 2 * len(batch) * batch[0] <= budget
+
+
+@given(
+    st.lists(st.floats(-30, 30), min_size=2, max_size=40),
+    st.floats(0, 1),
+    st.sampled_from([1.0, 0.9, 0.3]),
+    st.sampled_from([0, 1, 3]),
+)
+def test_a_drawn_token_has_probability(values, uniform, top_p, top_k):
+    """Also for a uniform that rounds to 1, and with most tokens cut away."""
+    logits = torch.tensor([values])
+    token = int(draw_tokens(logits, torch.tensor([uniform]), Sampling(0.7, 1, top_p, top_k)))
+    assert 0 <= token < len(values)
+    order = sorted(values, reverse=True)
+    if top_k:
+        assert values[token] >= order[min(top_k, len(values)) - 1]
+    if top_p < 1.0:
+        shares = (logits[0] / 0.7).softmax(-1)
+        above = shares[shares > shares[token]].sum().item()
+        assert above < top_p + 1e-5
