@@ -326,7 +326,7 @@ def test_plans_lose_nothing_and_hold_their_limits(lengths, batch_size, budget):
 
 
 @given(
-    st.lists(st.floats(-30, 30), min_size=2, max_size=40),
+    st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=40),
     st.floats(0, 1),
     st.sampled_from([1.0, 0.9, 0.3]),
     st.sampled_from([0, 1, 3]),
