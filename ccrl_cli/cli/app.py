@@ -30,12 +30,14 @@ from ccrl_cli.cli.output import (
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
+    "run": "The whole pipeline: generate, order, train, evaluate; goes on after a stop.",
     "download": "Download models, and hub data sets of the profile; no GPU needed.",
     "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
     "curriculum": "The curriculum before training: confidence, label quality, stages.",
     "warmup": "Fine-tune the model on the labelled source domain: the start of small-model runs.",
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
+    "evaluate": "Score source and target by span F1, before and after training.",
     "doctor": "What this machine can run, and whether the profile fits its memory.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccrl_cli.core.binning import bin_inputs
-from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
+from ccrl_cli.core.curriculum import Schedule, stages
 from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
-from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import UsageError
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
+from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
 from ccrl_cli.pipelines.quality import BinView, LabelScore, label_quality_by_bin, score_labels
 from ccrl_cli.records import Score
 
@@ -31,9 +30,6 @@ HISTOGRAM_BINS = 10
 
 #: Fewer right (or wrong) labels than this make AUROC weak evidence whatever its interval says.
 FEW = 10
-
-# As in core.pacing: 0.1 passes over 30 inputs, 3 a step, are 1 step, not the ceiling of 1.0…02.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +139,7 @@ def show_curriculum(
         raise UsageError(f"{num_bins} bins are too few", hint="ask for at least one")
     domain = load_domain(profile, "target")
     labels = _load(profile, domain)
-    examples = {e.id: e for e in without_duplicates(domain.split("train").examples)[0]}
+    examples = {e.id: e for e in domain.training_inputs()[0]}
     scores = score_labels(labels.labels, examples, domain.labels)
     order = training_order(profile, labels.confidence)
     schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
@@ -184,54 +180,6 @@ def show_curriculum(
     )
     _warn(view, reporter)
     return view
-
-
-def training_order(profile: Profile, confidence: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the inputs in the order in which a profile opens them, those below threshold left out.
-
-    Args:
-        profile: the profile.
-        confidence: confidence by input id.
-    """
-    section = profile.curriculum
-    rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
-    return order_inputs(confidence, section.order, threshold=section.threshold, rng=rng)
-
-
-def planned_steps(profile: Profile, num_inputs: int) -> int:
-    """Return the training steps of a profile: its ``max_steps``, else its passes over all inputs.
-
-    Args:
-        profile: the profile.
-        num_inputs: N, inputs with a pseudo-label, those below the threshold too: a threshold does
-            not shrink the update budget.
-    """
-    section = profile.training
-    if section.max_steps is not None:
-        return section.max_steps
-    exact = section.epochs * num_inputs / section.prompts_per_step
-    return max(1, math.ceil(exact * (1 - _ROUNDING)))
-
-
-def plan_schedule(profile: Profile, num_ordered: int, num_inputs: int) -> Schedule:
-    """Return how many inputs are open at each step of a profile's training.
-
-    Args:
-        profile: the profile.
-        num_ordered: inputs in the order, at least 1.
-        num_inputs: N that the update budget counts, see :func:`planned_steps`.
-    """
-    section = profile.curriculum
-    return Schedule(
-        num_inputs=num_ordered,
-        num_steps=planned_steps(profile, num_inputs),
-        prompts_per_step=profile.training.prompts_per_step,
-        pacing=section.pacing,
-        start=section.start,
-        power=section.power,
-        alpha=section.alpha,
-        shares=section.shares,
-    )
 
 
 def _load(profile: Profile, domain: Domain) -> LabelSet:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.generators.base import Generated, GenerationRequest, Generator
 from ccrl_cli.pipelines.backends import (
     make_generator,
@@ -51,7 +50,7 @@ class GenerateResult:
         records: pairs in the store now.
         tokens: sampled tokens.
         seconds: wall time of sampling, models' loading included.
-        duplicates: inputs left out because an equal text came before.
+        duplicates: inputs left out because an equal text came before, or is in the test split.
         reportable: False with a mock backend or a cut set of inputs.
     """
 
@@ -75,7 +74,7 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
     """
     started = time.perf_counter()
     domain = load_domain(profile, "target")
-    examples, dropped = without_duplicates(domain.split("train").examples)
+    examples, dropped = domain.training_inputs()
     backend, reason = pick_backend(profile)
     reporter.debug(f"backend {backend}: {reason}")
     made: dict[str, int] = {}

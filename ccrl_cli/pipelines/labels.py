@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import Labeller, pool
 from ccrl_cli.core.parsing import parse_completion
-from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.records import Example, Parse, PseudoLabel
 from ccrl_cli.store.completions import CompletionStore
@@ -62,7 +61,7 @@ def load_labels(profile: Profile, domain: Domain) -> LabelSet:
         raise PreconditionError(f"there is no completion store at {path}", hint=hint)
     store = CompletionStore(path)
     wanted = _models(profile, store)
-    inputs = {e.id: e for e in without_duplicates(domain.split("train").examples)[0]}
+    inputs = {e.id: e for e in domain.training_inputs()[0]}
     samples: dict[str, list[Samples]] = {}
     for record in store.records(wanted):
         if record.input_id in inputs:
