@@ -231,6 +231,31 @@ def test_an_adapter_counts_and_can_be_switched_off():
     assert graphs._fingerprint(model) == before
 
 
+def test_a_folded_adapter_that_learns_is_followed_without_new_recordings():
+    """As in training: fold, roll out, unfold, update, again. What is recorded stays valid."""
+    from peft import LoraConfig, get_peft_model
+
+    from ccrl_cli.models.adapters import merged_adapter
+
+    model = get_peft_model(
+        tiny("llama"), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    ).eval()
+    requests, sampling = prompts([12, 30], [4, 4]), Sampling(1.0, 10)
+    states, answers = set(), []
+    for _ in range(2):
+        with merged_adapter(model):
+            states.add(graphs._fingerprint(model))
+            static = flat(decode(model, requests, sampling, static=True))
+            assert static == flat(decode(model, requests, sampling, static=False))
+        answers.append(static)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.add_(0.5)
+    assert len(states) == 1
+    assert answers[0] != answers[1]
+
+
 def test_what_the_static_path_knows():
     assert graphs.supports(tiny("llama"))
     from transformers import AutoConfig, AutoModelForCausalLM
