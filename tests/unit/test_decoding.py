@@ -235,7 +235,7 @@ def test_a_folded_adapter_that_learns_is_followed_without_new_recordings():
     """As in training: fold, roll out, unfold, update, again. What is recorded stays valid."""
     from peft import LoraConfig, get_peft_model
 
-    from ccrl_cli.models.adapters import merged_adapter
+    from ccrl_cli.models.merging import merged_adapter
 
     model = get_peft_model(
         tiny("llama"), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
