@@ -12,6 +12,7 @@ how it is tested on a CPU.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -78,6 +79,11 @@ def supports(model: Any) -> bool:
         and (config.model_type != "mistral" or getattr(config, "sliding_window", None) is None)
         and rope.get("rope_type", "default") in ROPE_TYPES
     )
+
+
+def can_record(device: torch.device) -> bool:
+    """Return whether steps on a device can be recorded."""
+    return bool(device.type == "cuda")
 
 
 def usable(
@@ -239,6 +245,7 @@ class StaticRunner:
         self.drawn = torch.zeros(rows, steps, dtype=torch.long, device=device)
         self.logprobs = torch.zeros(rows, steps, dtype=torch.float32, device=device)
         self.rows = rows
+        self.wanted = capture
         self._capture = capture
         self._graphs: dict[tuple[Any, ...], Any] = {}
         self._uses: dict[tuple[Any, ...], int] = {}
@@ -308,12 +315,11 @@ class StaticRunner:
         columns = min(bucket_columns(length), self.size[1])
         key = (self.rows, columns, sampling.temperature, sampling.top_p, sampling.top_k, state)
         graph = self._graphs.get(key)
+        if graph is None and self._capture:
+            uses = self._uses[key] = self._uses.get(key, 0) + 1
+            if uses > STEPS_BEFORE_CAPTURE:
+                graph = self._try_to_record(key, model, columns, sampling)
         if graph is not None:
-            graph.replay()
-            return
-        uses = self._uses[key] = self._uses.get(key, 0) + 1
-        if self._capture and uses > STEPS_BEFORE_CAPTURE:
-            self._graphs[key] = graph = self._record(model, columns, sampling)
             graph.replay()
         else:
             self._step(model, columns, sampling)
@@ -329,13 +335,29 @@ class StaticRunner:
             )
         self.choose(output.logits[:, -1].float(), sampling)
 
+    def _try_to_record(
+        self, key: tuple[Any, ...], model: Any, columns: int, sampling: Sampling
+    ) -> Any:
+        """Record a step; None, once with a warning, where the model does what graphs cannot hold.
+
+        Nothing runs while it is recorded, so the step can then be taken as it is.
+        """
+        try:
+            self._graphs[key] = self._record(model, columns, sampling)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._capture = False
+            warnings.warn(f"steps of this model cannot be recorded: {error}", stacklevel=2)
+        return self._graphs.get(key)
+
     def _record(self, model: Any, columns: int, sampling: Sampling) -> Any:
         """Record one step; what the GPU computes while it is recorded is nothing."""
         graph = torch.cuda.CUDAGraph()
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             self._step(model, columns, sampling)
         return graph
 
@@ -366,7 +388,7 @@ def _runner(
 ) -> StaticRunner:
     """Return the model's runner, replaced by a larger one when a batch does not fit into it."""
     runner = _RUNNERS.get(model)
-    if runner is None or not runner.holds(*size) or runner._capture != capture:
+    if runner is None or not runner.holds(*size) or runner.wanted != capture:
         if runner is not None:
             size = tuple(map(max, size, runner.size))  # type: ignore[assignment]
             release(model)
@@ -404,7 +426,7 @@ def decode_static(
                     batch.shrink()
                     batch.advance()
                 else:
-                    batch.start(pad_id, capture and torch.device(model.device).type == "cuda")
+                    batch.start(pad_id, capture and can_record(torch.device(model.device)))
                     started = True
                 ended = batch.collect()
         except torch.OutOfMemoryError:

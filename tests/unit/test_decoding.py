@@ -256,6 +256,50 @@ def test_a_folded_adapter_that_learns_is_followed_without_new_recordings():
     assert answers[0] != answers[1]
 
 
+class Recorded:
+    """Stands for a CUDA graph on a CPU: one step with everything fixed that a graph fixes."""
+
+    def __init__(self, runner, model, columns, sampling) -> None:
+        self._step = (model, columns, sampling)
+        self._runner, self._rows = runner, runner.rows
+        self.replays = 0
+
+    def replay(self) -> None:
+        assert self._runner.rows == self._rows, "a step of another size is replayed"
+        self._runner._step(*self._step)
+        self.replays += 1
+
+
+def test_recorded_steps_are_used_where_they_fit(model, monkeypatch):
+    monkeypatch.setattr(graphs, "can_record", lambda device: True)
+    monkeypatch.setattr(graphs.StaticRunner, "_record", lambda *parts: Recorded(*parts))
+    graphs.release(model)
+    requests = prompts([110, 120, 3, 64, 90], [8, 8, 4, 1, 8])
+    ends = tuple(range(2, 5))
+    for sampling in (Sampling(1.0, 40), Sampling(0.7, 40, 0.9), Sampling(1.0, 40)):
+        plain = flat(decode(model, requests, sampling, static=False, ends=ends))
+        assert flat(decode(model, requests, sampling, static=True, ends=ends)) == plain
+    recorded = graphs._RUNNERS[model]._graphs
+    assert sum(graph.replays for graph in recorded.values()) > 40
+    assert len({key[:2] for key in recorded}) > 1, "one size alone was recorded"
+    graphs.release(model)
+
+
+def test_what_cannot_be_recorded_runs_as_it_is(model, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graphs, "can_record", lambda device: True)
+    monkeypatch.setattr(graphs.StaticRunner, "_record", refuse)
+    graphs.release(model)
+    requests, sampling = prompts([9, 30], [4, 4]), Sampling(1.0, 20)
+    plain = flat(decode(model, requests, sampling, static=False))
+    with pytest.warns(UserWarning, match="cannot be recorded") as caught:
+        assert flat(decode(model, requests, sampling, static=True)) == plain
+    assert len(caught) == 1
+    graphs.release(model)
+
+
 def test_what_the_static_path_knows():
     assert graphs.supports(tiny("llama"))
     from transformers import AutoConfig, AutoModelForCausalLM
