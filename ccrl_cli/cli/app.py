@@ -30,7 +30,7 @@ from ccrl_cli.cli.output import (
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
-    "run": "The whole pipeline: generate, order, train, evaluate; goes on after a stop.",
+    "run": "Warm up if asked, generate, order, train, evaluate; call again to go on after a stop.",
     "download": "Download models, and hub data sets of the profile; no GPU needed.",
     "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
     "curriculum": "The curriculum before training: confidence, label quality, stages.",
@@ -38,6 +38,9 @@ COMMANDS: dict[str, str] = {
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
     "evaluate": "Score source and target by span F1, before and after training.",
+    "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
+    "export": "Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.",
+    "report": "Write one self-contained HTML page of one run, or of several compared.",
     "doctor": "What this machine can run, and whether the profile fits its memory.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }

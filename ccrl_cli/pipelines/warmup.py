@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import DatasetSpec, load_split, without_duplicates
+from ccrl_cli.data.catalog import DatasetSpec, available_splits, load_split, without_duplicates
 from ccrl_cli.data.prompts import (
     TypeAugmentation,
     TypeNames,
@@ -169,7 +169,9 @@ def _save(profile: Profile, loaded: LoadedModel, target: Path) -> None:
 def _labelled(profile: Profile) -> tuple[list[tuple[Example, TypeNames]], dict[str, str]]:
     """Return labelled sentences with the type names of their set, and digests by set."""
     target = DatasetSpec(profile.data.target.reference, {"test": profile.data.target.test_split})
-    held_out = load_split(target, "test").examples
+    # A target of bare sentences has no test file, and then nothing to keep out.
+    has_test = "test" in available_splits(target)
+    held_out = load_split(target, "test").examples if has_test else ()
     rows: list[tuple[Example, TypeNames]] = []
     digests = {}
     source = profile.data.source
