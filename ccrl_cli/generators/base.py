@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ccrl_cli.records import Completion
 
@@ -20,12 +20,17 @@ class SamplingSettings:
         top_p: nucleus; 1 keeps every token.
         max_tokens: longest completion in tokens.
         batch_size: inputs in flight.
+        max_batch_tokens: prompt and answer tokens of all samples in flight; None: no limit but
+            memory.
+        answer_schema: JSON schema that answers are held to; None: free text.
     """
 
     temperature: float
     top_p: float
     max_tokens: int
     batch_size: int
+    max_batch_tokens: int | None = None
+    answer_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +75,26 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+class Gathering:
+    """The completions of one input that a backend samples one by one.
+
+    Args:
+        request: the input.
+        started: when its first sample was asked for, in seconds of a monotonic clock.
+    """
+
+    def __init__(self, request: GenerationRequest, started: float) -> None:
+        self._request = request
+        self._started = started
+        self._found: dict[int, Completion] = {}
+
+    def add(self, k: int, completion: Completion, now: float) -> Generated | None:
+        """Note sample k; return the input when all of its samples are there."""
+        self._found[k] = completion
+        count = len(self._request.seeds)
+        if len(self._found) < count:
+            return None
+        completions = tuple(self._found[k] for k in range(count))
+        return Generated(self._request.input_id, completions, now - self._started)

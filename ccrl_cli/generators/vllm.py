@@ -1,0 +1,241 @@
+"""Generate with the vLLM engine in this process's care: each input is handed out when it is done.
+
+Requests stream through the engine: as many inputs as the profile allows are in flight, and a new
+one enters when one leaves. Every sample is a request of its own with a seed of its own; samples of
+one prompt share its prefill through the prefix cache.
+
+Log-probabilities are vLLM's raw ones: of the model itself, before temperature, nucleus and schema,
+as with the other backends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ccrl_cli.errors import PreconditionError
+from ccrl_cli.generators.base import Gathering, Generated, GenerationRequest, SamplingSettings
+from ccrl_cli.models.loading import (
+    choose_device,
+    choose_dtype,
+    encode_prompt,
+    free_memory,
+    quiet_transformers,
+    render_chat,
+)
+from ccrl_cli.records import Completion, Finish
+
+#: Ranks of adapters that vLLM makes room for.
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length"}
+#: The longest prompt and answer that fit memory, as vLLM measures it.
+_LONGEST_THAT_FITS = -1
+
+
+class VllmGenerator:
+    """Completions from a local model folder by vLLM.
+
+    Args:
+        folder: model folder.
+        settings: sampling settings.
+        adapter: LoRA adapter in PEFT format, applied by the engine.
+        dtype: number format of the weights.
+        load_in_4bit: quantise to 4 bits with bitsandbytes while loading.
+        attention: read by other backends; vLLM chooses its own kernels.
+        memory_share: share of the GPU's memory that the engine takes.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: SamplingSettings,
+        *,
+        adapter: Path | None = None,
+        dtype: str = "auto",
+        load_in_4bit: bool = False,
+        attention: str = "sdpa",  # noqa: ARG002 - one signature for every local backend
+        memory_share: float = 0.9,
+    ) -> None:
+        if find_spec("vllm") is None:
+            raise PreconditionError(
+                "the vllm backend needs the package vllm, which this Python does not have",
+                hint='pip install "ccrl[vllm]" (Linux), or choose --backend transformers',
+            )
+        _prepare_environment()
+        import vllm
+        from transformers import AutoTokenizer
+
+        device = choose_device()
+        chosen = str(choose_dtype(dtype, device)).removeprefix("torch.")
+        options: dict[str, Any] = {}
+        if adapter is not None:
+            options |= {"enable_lora": True, "max_lora_rank": _room_for_rank(adapter)}
+        if load_in_4bit:
+            options["quantization"] = "bitsandbytes"
+        if device == "cuda":
+            options["gpu_memory_utilization"] = memory_share
+        with quiet_transformers():
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._engine: Any = _start_engine(
+                model=str(folder),
+                dtype=chosen,
+                max_model_len=_LONGEST_THAT_FITS,
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                **options,
+            )
+        self._settings = settings
+        self._lora = _lora_request(adapter)
+        self._schema = settings.answer_schema
+        self.special_tokens = tuple(self._tokenizer.all_special_tokens)
+        self.details = {"dtype": chosen, "vllm": vllm.__version__}
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Generated]:
+        """Yield each input when its K completions are done, in the order in which they end."""
+        waiting = iter(requests)
+        gathering: dict[str, Gathering] = {}
+        owners: dict[str, tuple[str, int]] = {}
+        try:
+            while True:
+                while len(gathering) < self._settings.batch_size:
+                    request = next(waiting, None)
+                    if request is None:
+                        break
+                    gathering[request.input_id] = Gathering(request, time.perf_counter())
+                    yield from self._submit(request, gathering, owners)
+                if not owners:
+                    return
+                for output in self._engine.step():
+                    if not output.finished or output.request_id not in owners:
+                        continue
+                    input_id, k = owners.pop(output.request_id)
+                    completion = _completion(output.outputs[0])
+                    done = gathering[input_id].add(k, completion, time.perf_counter())
+                    if done is not None:
+                        del gathering[input_id]
+                        yield done
+        finally:
+            if owners:
+                with suppress(Exception):  # the engine may be what failed
+                    self._engine.abort_request(list(owners))
+
+    def close(self) -> None:
+        """Stop the engine and its processes."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.engine_core.shutdown()
+        del engine
+        free_memory()
+
+    def _submit(
+        self,
+        request: GenerationRequest,
+        gathering: dict[str, Gathering],
+        owners: dict[str, tuple[str, int]],
+    ) -> Iterator[Generated]:
+        """Hand the K samples of an input to the engine; an input that it refuses is done at once.
+
+        The engine refuses prompts that are longer than the model or its memory can hold. Such an
+        input gets K completions with finish ``error``, so that it is counted and not lost.
+        """
+        tokens: dict[str, list[int]] = {}
+        for k, (prompt, seed) in enumerate(zip(request.prompts, request.seeds, strict=True)):
+            text = render_chat(self._tokenizer, prompt)
+            if text not in tokens:
+                tokens[text] = encode_prompt(self._tokenizer, text)
+            name = f"{request.input_id}:{k}"
+            try:
+                self._engine.add_request(
+                    name,
+                    {"prompt_token_ids": tokens[text]},
+                    self._parameters(seed),
+                    lora_request=self._lora,
+                )
+            except ValueError:
+                failed = Completion("", None, 0, "error")
+                done = gathering[request.input_id].add(k, failed, time.perf_counter())
+                if done is not None:
+                    del gathering[request.input_id]
+                    yield done
+            else:
+                owners[name] = (request.input_id, k)
+
+    def _parameters(self, seed: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        schema = self._schema
+        return SamplingParams(
+            temperature=self._settings.temperature,
+            top_p=self._settings.top_p,
+            max_tokens=self._settings.max_tokens,
+            seed=seed,
+            logprobs=0,  # of the drawn token alone
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=StructuredOutputsParams(json=dict(schema)) if schema else None,
+        )
+
+
+def _prepare_environment() -> None:
+    """Keep vLLM quiet, local and off stdout, which is the result's; the user's settings stand."""
+    for name, value in {
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _start_engine(**arguments: Any) -> Any:
+    """Start the engine; raise PreconditionError with its reason when it cannot."""
+    from vllm import EngineArgs, LLMEngine
+
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise PreconditionError(
+            f"vLLM cannot start with this model: {reason}",
+            hint="see its own messages with VLLM_LOGGING_LEVEL=INFO, or use --backend transformers",
+        ) from error
+
+
+def _room_for_rank(adapter: Path) -> int:
+    """Return the smallest rank that vLLM reserves and the adapter fits."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    rank = max([config.get("r", 8), *config.get("rank_pattern", {}).values()])
+    for room in _RANKS:
+        if rank <= room:
+            return room
+    raise PreconditionError(
+        f"the adapter at {adapter} has rank {rank}, and vLLM takes at most {_RANKS[-1]}",
+        hint="use --backend transformers",
+    )
+
+
+def _lora_request(adapter: Path | None) -> Any:
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("ccrl", 1, str(adapter.resolve()))
+
+
+def _completion(output: Any) -> Completion:
+    count = len(output.token_ids)
+    total = output.cumulative_logprob
+    return Completion(
+        text=output.text,
+        mean_logprob=None if total is None or not count else round(total / count, 6),
+        num_tokens=count,
+        finish=_FINISHES.get(output.finish_reason, "error"),
+    )
