@@ -154,6 +154,10 @@ class CompletionStore:
                     owed.append(input_id)
         return owed
 
+    def count_considered(self, inputs: Iterable[str], max_samples: int | None = None) -> int:
+        """Return how many distinct inputs ``owed`` looks at: the first M, those of the shard."""
+        return sum(1 for _ in self._considered(inputs, max_samples))
+
     def append(self, record: Record, *, overwrite: bool = False) -> None:
         """Store one record; it is on disk when this returns. Safe to call from threads.
 
