@@ -8,9 +8,11 @@ actors, and a new actor is asked for; what had arrived is with the driver, which
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,10 +94,13 @@ class RayGenerator:
         self._losses: dict[str, int] = {}
         self._losses_in_a_row = 0
         self.lost = 0
+        # Ray prints news of lost nodes to stdout, which is for the result.
+        self._speech = redirect_stdout(sys.stderr)
+        self._speech.__enter__()
         self._starts_ray = not self._ray.is_initialized()
-        if self._starts_ray:
-            _connect(self._ray, settings.address)
         try:
+            if self._starts_ray:
+                _connect(self._ray, settings.address)
             self._recipe = self._ray.put(recipe)
             self._actor_class = self._make_actor_class()
             self._count = settings.workers or self._default_workers()
@@ -132,10 +137,13 @@ class RayGenerator:
     def close(self) -> None:
         """End the actors, and leave the cluster."""
         seats, self._seats = self._seats, []
-        for seat in seats:
-            self._ray.kill(seat.actor)
-        if self._starts_ray:
-            self._ray.shutdown()
+        try:
+            for seat in seats:
+                self._ray.kill(seat.actor)
+            if self._starts_ray:
+                self._ray.shutdown()
+        finally:
+            self._speech.__exit__(None, None, None)
 
     def _make_actor_class(self) -> Any:
         gpus = self._settings.gpus_per_worker

@@ -84,10 +84,10 @@ class WriterLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = self._open_locked()
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        except OSError as error:  # no permission, read-only, full, a file in place of the folder
             raise PreconditionError(
                 f"cannot write the lock file {self.path}: {error.strerror or error}",
-                hint="check that the folder exists and may be written to",
+                hint="check that the folder may be written to and its disk has room, or name another file",
             ) from error
         try:
             owner = _read_owner(descriptor)
