@@ -8,6 +8,7 @@ actors, and a new actor is asked for; what had arrived is with the driver, which
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import threading
 from collections import deque
@@ -23,6 +24,7 @@ from ccrl_cli.generators.registry import GeneratorRecipe
 #: How often an input may be under way when its worker dies before it is taken for the cause.
 MAX_LOSSES = 3
 _START_SECONDS = 600.0
+_REACH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,7 @@ def _import_ray() -> Any:
 
 def _connect(ray: Any, address: str) -> None:
     """Join a cluster; ``auto`` starts one of this machine where none runs."""
+    _check_reachable(address)
     before = signal.getsignal(signal.SIGTERM)
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
@@ -279,6 +282,20 @@ def _connect(ray: Any, address: str) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise PreconditionError if nobody listens at HOST:PORT: Ray itself waits for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise PreconditionError(
+            f"the Ray cluster at {address} cannot be joined: {_first_line(error)}",
+            hint="start one with `ray start --head`, and name its HOST:PORT",
+        ) from error
 
 
 def _cause(error: Any) -> BaseException:

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="clus
 ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
 
 COUNT = 160
+RUN = (sys.executable, "-m", "ccrl_cli", "generate")
 PROFILE = """
 [run]
 name = "cluster"
@@ -67,7 +68,7 @@ def cluster():
 
 
 def start(cluster, *words):
-    command = [sys.executable, "-m", "ccrl_cli", "generate", "--ray", cluster.address, *words]
+    command = [*RUN, "--ray", cluster.address, *words]
     return subprocess.Popen(
         [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -103,8 +104,7 @@ def test_a_killed_node_costs_only_what_was_in_flight(folder, cluster):
     assert set(ids.values()) == {1}
     # the same answers as without a cluster
     alone = subprocess.run(
-        [sys.executable, "-m", "ccrl_cli", "generate", "--store", "alone.jsonl"]
-        + ["--set", "generation.mock_seconds=0", "-q"],
+        [*RUN, "--store", "alone.jsonl", "--set", "generation.mock_seconds=0", "-q"],
         check=False,
     )
     assert alone.returncode == 0
@@ -204,7 +204,7 @@ def test_what_workers_raise_reaches_the_driver(cluster, monkeypatch):
 
 def test_a_cluster_that_is_not_there(folder):
     process = subprocess.run(
-        [sys.executable, "-m", "ccrl_cli", "generate", "--ray", "127.0.0.1:1", "--json"],
+        [*RUN, "--ray", "127.0.0.1:1", "--json"],
         capture_output=True,
         text=True,
         check=False,
