@@ -79,6 +79,10 @@ def wait_for(path, count, process, seconds=60.0):
         time.sleep(0.01)
 
 
+def size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
 def complete_lines(path):
     """Every whole line of a file: what had been finished at this moment."""
     data = path.read_bytes() if path.exists() else b""
@@ -104,9 +108,8 @@ class Writer:
             self.deadline = time.monotonic() + self.rng.uniform(0.0, 1.0)
 
     def kill_if_due(self):
-        if self.deadline is None and self.path.exists():
-            if self.path.stat().st_size > len(self.finished):
-                self.deadline = time.monotonic() + self.rng.uniform(0.0, 0.3)
+        if self.deadline is None and size(self.path) > len(self.finished):
+            self.deadline = time.monotonic() + self.rng.uniform(0.0, 0.3)
         if self.deadline is None or time.monotonic() < self.deadline:
             assert self.process.poll() is None, self.process.communicate()  # too little work
             return False
