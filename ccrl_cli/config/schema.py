@@ -235,6 +235,22 @@ class Generation(Section):
     mock_noise: Share = Field(
         default=0.3, description="Probability of a mistake at each mention (mock)."
     )
+    mock_seconds: NonNegative = Field(
+        default=0.0, description="Pause before each input, to rehearse a long run (mock)."
+    )
+    max_prompt_tokens: Count = Field(
+        default=4096,
+        description="Inputs with a longer prompt are left out, counted and named (local backends); "
+        "the model's context, less max_tokens, is a limit too.",
+    )
+    ray_workers: CountOrZero = Field(
+        default=0,
+        description="Processes on the Ray cluster, each with the model loaded; 0: one a GPU, "
+        "without GPUs one a node.",
+    )
+    ray_cpus_per_worker: Positive = Field(
+        default=1.0, description="CPUs that each of these processes reserves."
+    )
 
     @field_validator("server_url")
     @classmethod

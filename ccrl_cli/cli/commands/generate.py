@@ -36,8 +36,19 @@ MaxSamples = Annotated[
 ]
 Shard = Annotated[str | None, typer.Option("--shard", help="I/N: this part of a job array.")]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Generate on a Ray cluster: HOST:PORT; without it the one of this machine.",
+        show_default=False,
+    ),
+]
+WORKERS = setting("generation.ray_workers", int, "Processes on the cluster.", "--ray-workers")
 
-@command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE)
+
+@command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE, WORKERS)
 def generate(
     invocation: Invocation,
     resume: Resume = False,
@@ -45,6 +56,7 @@ def generate(
     skip: SkipOption = Skip.pair,
     max_samples: MaxSamples = None,
     shard: Shard = None,
+    ray: Ray = None,
 ) -> None:
     """Sample K completions of each target input, each on disk as soon as it is done."""
     from ccrl_cli.pipelines.generate import GenerateOptions
@@ -53,7 +65,7 @@ def generate(
 
     loaded = invocation.load()
     options = GenerateOptions(
-        resume, overwrite, skip.value, max_samples, parse_shard(shard) if shard else None
+        resume, overwrite, skip.value, max_samples, parse_shard(shard) if shard else None, ray
     )
     result = run(loaded.profile, options, reporter=invocation.reporter)
     new = sum(result.generated.values())
@@ -65,6 +77,11 @@ def generate(
     invocation.finish(
         result,
         text="\n".join(lines),
-        counts={"generated": new, "records": result.records, "duplicates": result.duplicates},
+        counts={
+            "generated": new,
+            "records": result.records,
+            "duplicates": result.duplicates,
+            "too_long": result.too_long,
+        },
         status="done" if new else "nothing",
     )
