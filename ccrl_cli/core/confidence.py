@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-METRICS = ("self_consistency", "semantic_entropy", "entity_vote", "logprob", "combined")
+METRICS = (
+    "self_consistency",
+    "semantic_entropy",
+    "entity_vote",
+    "logprob",
+    "type_posterior",
+    "combined",
+)
 """Names that :func:`confidence` accepts."""
 
 _PAIRS_PER_CHUNK = 4_000_000
@@ -83,12 +90,15 @@ class Evidence:
         mean_logprobs: K mean token log-probabilities in nats, None where the backend has none.
         kept_votes: vote share of each entity in the label.
         empty_share: share of K that are valid and name no entity.
+        type_posteriors: posterior of its type for each entity in the label, see
+            ``core.type_evidence``; None where an entity was not scored.
     """
 
     cluster_ids: Sequence[int]
     mean_logprobs: Sequence[float | None]
     kept_votes: Sequence[float] = ()
     empty_share: float = 0.0
+    type_posteriors: Sequence[float] | None = None
 
 
 def confidence(metric: str, evidence: Evidence, *, combination: Combination | None = None) -> float:
@@ -111,6 +121,8 @@ def confidence(metric: str, evidence: Evidence, *, combination: Combination | No
         return entity_vote(evidence.kept_votes, evidence.empty_share)
     if metric == "logprob":
         return logprob(evidence.cluster_ids, evidence.mean_logprobs)
+    if metric == "type_posterior":
+        return type_posterior(evidence.type_posteriors, evidence.empty_share)
     if metric != "combined":
         raise ValueError(f"metric {metric!r} is not one of {', '.join(METRICS)}")
     if combination is None:
@@ -149,6 +161,21 @@ def entity_vote(kept_votes: Sequence[float], empty_share: float) -> float:
         empty_share: share of K that are valid and name no entity.
     """
     return math.fsum(kept_votes) / len(kept_votes) if kept_votes else float(empty_share)
+
+
+def type_posterior(posteriors: Sequence[float] | None, empty_share: float) -> float:
+    """Return the mean posterior of the kept entities' types; with none kept, as `entity_vote`.
+
+    Args:
+        posteriors: for each entity in the label, see ``core.type_evidence``.
+        empty_share: share of K that are valid and name no entity.
+
+    Raises:
+        ValueError: the entities were not scored.
+    """
+    if posteriors is None:
+        raise ValueError("the type_posterior metric needs type scores of the entities")
+    return math.fsum(posteriors) / len(posteriors) if posteriors else float(empty_share)
 
 
 def logprob(cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None]) -> float:
@@ -366,4 +393,5 @@ def _check_logprobs(logprobs_nk: ArrayLike, ids: IntArray) -> FloatArray:
 def _check_names(names: Mapping[str, float]) -> None:
     unknown = [name for name in names if name not in METRICS or name == "combined"]
     if unknown or not names:
-        raise ValueError(f"cannot combine {unknown or 'no metric at all'}: not {METRICS[:-1]}")
+        known = ", ".join(METRICS[:-1])
+        raise ValueError(f"cannot combine {unknown or 'no metric at all'}: not among {known}")
