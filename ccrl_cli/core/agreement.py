@@ -16,13 +16,8 @@ from statistics import median_low
 import numpy as np
 
 from ccrl_cli.core.alignment import mention_key
-from ccrl_cli.core.confidence import (
-    METRICS,
-    Combination,
-    Evidence,
-    confidence,
-    winners,
-)
+from ccrl_cli.core.combination import METRICS, Combination
+from ccrl_cli.core.confidence import Evidence, confidence, winners
 from ccrl_cli.records import Entity, Parse, PseudoLabel
 
 RULES = ("majority", "entity_vote")
@@ -184,6 +179,13 @@ class Labeller:
             )
         if not 0 < self.similarity <= 1:
             raise ValueError(f"similarity is {self.similarity}, not in (0, 1]")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that are computed: the metric, or the parts of a combination."""
+        if self.metric == "combined" and self.combination is not None:
+            return self.combination.metrics
+        return (self.metric,)
 
     def __call__(
         self,

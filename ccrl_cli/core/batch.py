@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,8 +24,8 @@ from ccrl_cli.core.columns import (
     group_rows,
     make_columns,
 )
+from ccrl_cli.core.combination import combined
 from ccrl_cli.core.confidence import (
-    combined,
     logprob_batch,
     self_consistency_batch,
     semantic_entropy_batch,
@@ -126,7 +127,7 @@ class _Chunk:
         voted = labeller.rule == "entity_vote"
         best = None if self.best_n is None else self.best_n.tolist()
         labels = []
-        for n, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for n, (low, high) in enumerate(pairwise(bounds)):
             ranked = sorted(range(low, high), key=lambda g: (-share[g], mentions[g]))
             if best is None:
                 order = sorted(
@@ -153,7 +154,7 @@ class _Chunk:
 
     def confidence(self, metric: str) -> list[float]:
         """Return a metric of each input; 0 where no completion is valid."""
-        valid = self.columns.valid_nk.any(axis=1)
+        valid = np.asarray(self.columns.valid_nk.any(axis=1))
         values = np.where(valid, self._metric(metric, valid), 0.0)
         return [float(value) for value in values]
 
@@ -192,7 +193,8 @@ class _Chunk:
         total = np.bincount(inputs, weights=values_g[self.kept_g], minlength=size)
         filled = np.bincount(self.columns.row_d, minlength=self.columns.valid_nk.size) > 0
         empty_nk = self.columns.valid_nk & ~filled.reshape(self.columns.shape)
-        return np.where(number > 0, total / (np.maximum(number, 1) * scale), empty_nk.mean(axis=1))
+        means = total / (np.maximum(number, 1) * scale)
+        return np.asarray(np.where(number > 0, means, empty_nk.mean(axis=1)))
 
     def _posteriors(self) -> FloatArray:
         """Return the type posterior of each kept vote; ValueError if one was not scored."""

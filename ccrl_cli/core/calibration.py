@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ccrl_cli.core.confidence import LogisticCombination
+from ccrl_cli.core.combination import LogisticCombination
 from ccrl_cli.core.reliability import check_pairs
 
 FloatArray = NDArray[np.float64]

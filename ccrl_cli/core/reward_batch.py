@@ -119,12 +119,12 @@ class _Chunk:
     def _sum(self, values: IntArray | FloatArray) -> FloatArray:
         """Return sums over the mentions of each completion that count: (N, K)."""
         sums = np.bincount(self.row, weights=values, minlength=self.columns.valid_nk.size)
-        return sums.reshape(self.columns.shape)
+        return sums.reshape(self.columns.shape).astype(np.float64)
 
     def _f1(self, shared: FloatArray, total: FloatArray) -> FloatArray:
         """Return 2·shared/total, 1 where total is 0, and 0 for invalid completions."""
         ratio = np.where(total > 0, 2 * shared / np.where(total > 0, total, 1.0), 1.0)
-        return np.where(self.columns.valid_nk, ratio, 0.0)
+        return np.asarray(np.where(self.columns.valid_nk, ratio, 0.0))
 
     def entity_f1(self) -> FloatArray:
         """Return ``entity_f1`` of each completion."""
@@ -136,7 +136,7 @@ class _Chunk:
         shared = self._sum(np.minimum(self.copies, self.facts.due[self.vote]))
         size = self.size_n[:, None]
         right = (self._sum(self.copies) == size) & (shared == size) & self.columns.valid_nk
-        return right.astype(np.float64)
+        return np.asarray(right, dtype=np.float64)
 
     def expected_f1(self) -> FloatArray:
         """Return ``expected_f1`` of each completion."""
@@ -145,7 +145,7 @@ class _Chunk:
         votes = np.array([sum(target.votes.values()) for target in self.targets])
         value = self._f1(self._sum(self.facts.vote[self.vote]), stated + votes[:, None])
         empty = (self.size_n == 0).astype(np.float64)[:, None] * self.columns.valid_nk
-        return np.where(stated > 0, value, empty)
+        return np.asarray(np.where(stated > 0, value, empty))
 
     def token_f1(self) -> FloatArray:
         """Return ``token_f1`` of each completion."""
@@ -209,8 +209,10 @@ def _look_up(columns: Columns, votes: Votes, targets: Sequence[Target]) -> _Fact
         if by_type is None:
             by_type = masks[n] = _label_masks(target)
         rows.append(
-            _look_up_one(target, mention, by_type, columns.spellings[spelling].text)
-            + (variants[number] > 1,)
+            (
+                *_look_up_one(target, mention, by_type, columns.spellings[spelling].text),
+                variants[number] > 1,
+            )
         )
     table = np.array(rows, dtype=np.float64).reshape(-1, 9)
     whole = table.astype(np.int64)

@@ -12,7 +12,7 @@ from ccrl_cli.core.agreement import INVALID, Labeller, cluster
 from ccrl_cli.core.alignment import Aligner, mention_key, tokenize
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.columns import cluster_batch, make_columns
-from ccrl_cli.core.confidence import GeometricMean
+from ccrl_cli.core.combination import GeometricMean
 from ccrl_cli.core.reward_batch import PARTS, score_batch
 from ccrl_cli.core.rewards import OVERLAPS, RewardWeights, make_target, score
 from ccrl_cli.records import Entity, Example, Parse
