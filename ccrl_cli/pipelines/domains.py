@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.catalog import DatasetSpec, Split, load_split
-from ccrl_cli.data.prompts import PromptTemplate, TypeNames, get_template, render, type_order
+from ccrl_cli.data.prompts import PromptTemplate, get_template, render, type_order
+from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import PreconditionError, ProfileError
 from ccrl_cli.records import Example, content_id
 
@@ -32,6 +33,7 @@ class Domain:
         names: readable names of the types.
         template: prompt template.
         shuffle_types: whether each sample sees its own order of types.
+        rename_types: probability that a sample lists a type under a paraphrase.
         run_seed: seed of the run, from which orders are derived.
     """
 
@@ -43,6 +45,7 @@ class Domain:
     template: PromptTemplate
     shuffle_types: bool
     run_seed: int
+    rename_types: float = 0.0
 
     def split(self, name: str) -> Split:
         """Return a split by role, cut to the number of samples that the profile allows."""
@@ -56,18 +59,22 @@ class Domain:
 
         Args:
             example: the sentence.
-            sample: number k of the sample whose type order is wanted; None: the given order.
+            sample: number k of the sample whose type order and type names are wanted; None: the
+                given ones.
             special_tokens: strings that must not appear as such in the sentence.
         """
-        order = None
+        order, names = None, self.names
         if sample is not None and self.shuffle_types:
             seed = derive_seed(self.run_seed, "type-order", example.id, sample)
             order = type_order(self.labels, seed)
+        if sample is not None and self.rename_types:
+            seed = derive_seed(self.run_seed, "type-name", example.id, sample)
+            names = self.names.renamed(self.rename_types, seed)
         messages = render(
             self.template,
             example.text,
             self.labels,
-            self.names,
+            names,
             order,
             special_tokens=special_tokens,
         )
@@ -76,7 +83,8 @@ class Domain:
     @cached_property
     def prompt_digest(self) -> str:
         """Digest of everything that shapes a prompt but the sentence and the labels."""
-        return content_id(f"{self.template.digest}|shuffle={self.shuffle_types}")
+        varied = f"|rename={self.rename_types:g}" if self.rename_types else ""
+        return content_id(f"{self.template.digest}|shuffle={self.shuffle_types}{varied}")
 
     @cached_property
     def labels_digest(self) -> str:
@@ -112,10 +120,11 @@ def load_domain(profile: Profile, role: Role) -> Domain:
         spec=spec,
         limits={"train": section.max_train_samples, "test": section.max_test_samples},
         labels=head.labels,
-        names=TypeNames.build(head.labels, overrides),
+        names=TypeNames.build(head.labels, overrides, profile.prompt.paraphrases),
         template=get_template(profile.prompt.template),
         shuffle_types=profile.prompt.shuffle_types,
         run_seed=profile.run.seed,
+        rename_types=profile.prompt.rename_types,
     )
 
 
