@@ -59,11 +59,13 @@ def score_continuations(
     jobs = [part for job in jobs for part in _split(job, batch_rows)]
     filled = [0] * len(requests)
     for batch in _plan(jobs, batch_rows):
+        done = 0
         for job, values in _score(loaded, batch):
             start = filled[job.number]
             scores[job.number][start : start + len(values)] = values
             filled[job.number] += len(values)
-        on_done(len({job.number for job in batch}))
+            done += filled[job.number] == len(scores[job.number])
+        on_done(done)
     return scores
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import DatasetSpec, Split, load_split
+from ccrl_cli.data.catalog import SPLITS, DatasetSpec, Split, load_split
 from ccrl_cli.data.prompts import PromptTemplate, get_template, render, type_order
 from ccrl_cli.data.type_names import TypeNames
-from ccrl_cli.errors import PreconditionError, ProfileError
+from ccrl_cli.errors import PreconditionError, ProfileError, UsageError
 from ccrl_cli.records import Example, content_id
 
 if TYPE_CHECKING:
@@ -19,6 +19,38 @@ if TYPE_CHECKING:
 
 Role = Literal["source", "target"]
 Prompt = tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Which sentences a command works on: a split of a domain."""
+
+    role: Role = "target"
+    split: Literal["train", "dev", "test"] = "train"
+
+    def __str__(self) -> str:
+        return self.split if self.role == "target" else f"{self.role}:{self.split}"
+
+
+TRAINING = Inputs()
+"""The inputs that a run trains on."""
+
+
+def parse_split(text: str) -> Inputs:
+    """Return the inputs that ``dev``, ``target:dev`` or ``source:dev`` names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    role, _, split = text.rpartition(":")
+    for known in get_args(Role):
+        for name in SPLITS:
+            if (role or "target", split) == (known, name):
+                return Inputs(known, name)  # type: ignore[arg-type]
+    raise UsageError(
+        f"there is no split {text!r}",
+        hint="choose train, dev or test, with source: before it for the source domain",
+    )
 
 
 @dataclass(frozen=True)

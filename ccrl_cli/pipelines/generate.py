@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest, Generator, SamplingSettings
 from ccrl_cli.generators.registry import backend_class, choose_backend
-from ccrl_cli.pipelines.domains import Domain, load_domain
+from ccrl_cli.pipelines.domains import TRAINING, Domain, Inputs, load_domain
+from ccrl_cli.pipelines.labels import stored_labeller
 from ccrl_cli.pipelines.start import Start, starting_policy
 from ccrl_cli.records import Entity, Example, Record
 from ccrl_cli.store.completions import CompletionStore
@@ -35,6 +35,7 @@ class GenerateOptions:
     skip: Literal["pair", "input"] = "pair"
     max_samples: int | None = None
     shard: tuple[int, int] | None = None
+    inputs: Inputs = TRAINING
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,10 @@ class GenerateResult:
 
 
 def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) -> GenerateResult:
-    """Sample K completions of each owed target input with each model of the profile.
+    """Sample K completions of each owed input with each model of the profile.
+
+    By default of the target's training split; other splits share the store, since records are
+    kept by the content of their input.
 
     Raises:
         UsageError: the store is not empty and nothing says what to do with it.
@@ -71,8 +75,8 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
         IntegrityError: the store contradicts the profile or itself.
     """
     started = time.perf_counter()
-    domain = load_domain(profile, "target")
-    examples, dropped = without_duplicates(domain.split("train").examples)
+    domain = load_domain(profile, options.inputs.role)
+    examples, dropped = without_duplicates(domain.split(options.inputs.split).examples)
     backend, reason = choose_backend(profile.generation.backend)
     reporter.debug(f"backend {backend}: {reason}")
     made: dict[str, int] = {}
@@ -113,14 +117,7 @@ class _ModelRun:
         self.model = model if backend != "mock" else f"mock:{model}"
         self._reference = model
         self._start = self._prepare()
-        confidence = profile.confidence
-        self._labeller = Labeller(
-            rule=confidence.label,
-            metric=confidence.metric,
-            positive=confidence.positive,
-            negative=confidence.negative,
-            types=frozenset(domain.labels),
-        )
+        self._labeller = stored_labeller(profile, domain)
 
     def _prepare(self) -> Start | None:
         """Have the model on disk, so that its revision is known; None for the mock backend."""
