@@ -32,7 +32,7 @@ from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageE
 COMMANDS: dict[str, str] = {
     "download": "Download models, and hub data sets of the profile; no GPU needed.",
     "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
-    "curriculum": "The curriculum before training: confidence, label quality, stages.",
+    "curriculum": "The curriculum before training: confidence, label quality, stages, pacings.",
     "warmup": "Fine-tune the model on the labelled source domain: the start of small-model runs.",
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,10 +18,10 @@ from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.calibration_file import write_calibration
-from ccrl_cli.pipelines.domains import Domain, Inputs, load_domain
+from ccrl_cli.pipelines.domains import TRAINING, Domain, Inputs, load_domain
 from ccrl_cli.pipelines.labels import derive_labels, make_labeller
 from ccrl_cli.pipelines.quality import LabelScore, score_labels
-from ccrl_cli.pipelines.samples import TRAINING, SampleSet, load_samples
+from ccrl_cli.pipelines.samples import SampleSet, load_samples
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
@@ -74,6 +75,8 @@ class CalibrationView:
         before: measures of the confidence as it is.
         after: measures after each calibrator.
         calibrators: parameters of each calibrator.
+        best: usable calibrator of least ECE; it is chosen on the held-out half, so its own ECE is
+            a little too good.
         combination: coefficient of each metric, and the intercept, where ``combined`` was fitted.
         note: what a calibrator can do for a curriculum, and what not.
         reportable: False with a mock backend.
@@ -91,6 +94,7 @@ class CalibrationView:
     before: Measures
     after: Mapping[str, Measures]
     calibrators: Mapping[str, Mapping[str, object]]
+    best: str
     combination: Mapping[str, float] | None
     note: str
     reportable: bool
@@ -158,12 +162,34 @@ def calibrate(
         before=before,
         after=after,
         calibrators={kind: fit.to_dict() for kind, fit in calibrators.items()},
+        best=min(_usable(calibrators), key=lambda kind: after[kind].ece),
         combination=None
         if combination is None
         else {"intercept": combination.intercept, **combination.coefficients},
         note=_note(calibrators),
         reportable=found.reportable,
     )
+
+
+def draw_reliability(view: CalibrationView, path: Path) -> None:
+    """Write the reliability diagram as a picture.
+
+    Raises:
+        PreconditionError: the plotting library is missing.
+        UsageError: the suffix is not that of a picture.
+    """
+    from ccrl_cli.report.learning_figures import reliability_figure
+
+    reliability_figure(
+        path,
+        _points(view.before),
+        {kind: _points(measures) for kind, measures in view.after.items()},
+        title=f"{view.metric} on {view.num_held_out} held-out inputs of {view.inputs}",
+    )
+
+
+def _points(measures: Measures) -> list[tuple[float, float, int]]:
+    return [(part.mean_confidence, part.mean_target, part.count) for part in measures.bins]
 
 
 def _split(profile: Profile, found: SampleSet) -> tuple[list[str], list[str]]:
@@ -254,14 +280,20 @@ def _measure(confidences: FloatArray, held: _Half, num_bins: int, seed: int) -> 
     )
 
 
+def _usable(calibrators: Mapping[str, Calibrator]) -> list[str]:
+    """Return the calibrators that keep the order: all but a Platt line that falls."""
+    return [
+        kind for kind, fit in calibrators.items() if not (isinstance(fit, Platt) and fit.slope < 0)
+    ]
+
+
 def _note(calibrators: Mapping[str, Calibrator]) -> str:
     note = (
         "a monotone calibrator moves thresholds and weights, not the order of the inputs: "
         "what each stage opens stays the same"
     )
-    platt = calibrators.get("platt")
-    if isinstance(platt, Platt) and platt.slope < 0:
-        note += "; platt has a negative slope here (surer labels were worse) and is refused"
+    if len(_usable(calibrators)) < len(calibrators):
+        note += "; platt has a negative slope here (surer labels were worse) and cannot be used"
     return note
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.curriculum import Schedule
@@ -119,6 +120,23 @@ def compare_pacings(profile: Profile, *, reporter: Reporter) -> PacingView:
         prompts_per_step=chosen.prompts_per_step,
         curves=tuple(curves),
         run=_run_curve(profile, chosen),
+    )
+
+
+def draw_pacings(view: PacingView, path: Path) -> None:
+    """Write the curves as a picture.
+
+    Raises:
+        PreconditionError: the plotting library is missing.
+        UsageError: the suffix is not that of a picture.
+    """
+    from ccrl_cli.report.learning_figures import pacing_figure
+
+    pacing_figure(
+        path,
+        {curve.pacing: curve.shares for curve in view.curves},
+        chosen=view.chosen,
+        run=(view.run.steps, view.run.shares) if view.run else None,
     )
 
 
