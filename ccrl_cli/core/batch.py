@@ -15,14 +15,15 @@ import numpy as np
 from ccrl_cli.core.agreement import Labeller, PosteriorOf
 from ccrl_cli.core.columns import (
     BoolArray,
+    Chunk,
     Columns,
     FloatArray,
     IntArray,
     Votes,
     cluster_batch,
     count_votes,
-    group_rows,
-    make_columns,
+    make_chunks,
+    restrict_columns,
 )
 from ccrl_cli.core.combination import combined
 from ccrl_cli.core.confidence import (
@@ -33,9 +34,6 @@ from ccrl_cli.core.confidence import (
 )
 from ccrl_cli.records import Entity, Parse, PseudoLabel
 
-CHUNK = 4096
-"""Inputs that are turned into arrays together."""
-
 Logprobs = Sequence[float | None]
 
 
@@ -45,6 +43,8 @@ def label_batch(
     samples: Sequence[Sequence[Parse]],
     mean_logprobs: Sequence[Logprobs],
     posteriors: Mapping[str, PosteriorOf] | None = None,
+    *,
+    chunks: Sequence[Chunk] | None = None,
 ) -> list[PseudoLabel]:
     """Return the pseudo-label of each of N inputs, as the labeller gives them one by one.
 
@@ -57,6 +57,7 @@ def label_batch(
         samples: completions of each input; their number may differ from input to input.
         mean_logprobs: their mean token log-probabilities in nats, None where unknown.
         posteriors: type evidence by input id; read by ``type_posterior`` alone.
+        chunks: what :func:`make_chunks` made of the samples, if that is known already.
 
     Raises:
         ValueError: as the labeller does.
@@ -70,20 +71,20 @@ def label_batch(
         if not parses or len(parses) != len(logprobs):
             raise ValueError(f"{len(parses)} parses and {len(logprobs)} log-probabilities")
     labels: list[PseudoLabel | None] = [None] * len(input_ids)
-    for places in group_rows([len(parses) for parses in samples], CHUNK):
-        chunk = _Chunk(
+    for chunk in make_chunks(samples) if chunks is None else chunks:
+        work = _Inputs(
             labeller,
-            [input_ids[place] for place in places],
-            [samples[place] for place in places],
-            [mean_logprobs[place] for place in places],
-            posteriors or {},
+            [input_ids[place] for place in chunk.places],
+            [samples[place] for place in chunk.places],
+            [mean_logprobs[place] for place in chunk.places],
+            (chunk.columns, posteriors or {}),
         )
-        for place, label in zip(places, chunk.labels(), strict=True):
+        for place, label in zip(chunk.places, work.labels(), strict=True):
             labels[place] = label
     return [label for label in labels if label is not None]
 
 
-class _Chunk:
+class _Inputs:
     """Inputs with equally many completions."""
 
     def __init__(
@@ -92,13 +93,15 @@ class _Chunk:
         input_ids: Sequence[str],
         samples: Sequence[Sequence[Parse]],
         mean_logprobs: Sequence[Logprobs],
-        posteriors: Mapping[str, PosteriorOf],
+        known: tuple[Columns, Mapping[str, PosteriorOf]],
     ) -> None:
         self.labeller = labeller
         self.input_ids = input_ids
         self.samples = samples
-        self.posteriors = posteriors
-        self.columns: Columns = make_columns(samples, labeller.types)
+        columns, self.posteriors = known
+        self.columns = (
+            columns if labeller.types is None else restrict_columns(columns, labeller.types)
+        )
         self.votes: Votes = count_votes(self.columns)
         self.ids_nk: IntArray = cluster_batch(self.columns, similarity=labeller.similarity)
         self.logprobs_nk: FloatArray = np.array(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,9 @@ from ccrl_cli.records import Entity, Parse
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+CHUNK = 4096
+"""Inputs that are turned into arrays together."""
 
 _PAIRS_PER_CHUNK = 4_000_000
 
@@ -89,15 +91,11 @@ class Votes:
     vote_d: IntArray
 
 
-def make_columns(
-    samples: Sequence[Sequence[Parse]], types: Collection[str] | None = None
-) -> Columns:
+def make_columns(samples: Sequence[Sequence[Parse]]) -> Columns:
     """Return N x K completions as arrays.
 
     Args:
         samples: K completions for each of N inputs; K is the same for all and at least 1.
-        types: leave out mentions of other types; a completion of which none is left becomes
-            invalid, as :func:`ccrl_cli.core.agreement.restrict_types` has it. None keeps all.
 
     Raises:
         ValueError: inputs have different numbers of completions, or none.
@@ -117,18 +115,43 @@ def make_columns(
     spellings = tuple(example[pair] for pair in numbers)  # type: ignore[index]
     row = np.repeat(np.arange(len(flat)), lengths)
     place = np.arange(len(pairs)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    if types is not None:
-        known = frozenset(types)
-        kept = np.fromiter((e.type in known for e in spellings), np.bool_, len(spellings))[spelling]
-        left = np.bincount(row[kept], minlength=len(flat))
-        valid &= (lengths == 0) | (left > 0)
-        row, spelling = row[kept], spelling[kept]
-        place = np.arange(len(row)) - np.repeat(np.cumsum(left) - left, left)
     names = _Numbers()
     keys = ((mention_key(entity.text), entity.type) for entity in spellings)
     mention_of = np.fromiter(map(names.__getitem__, keys), np.int64, len(spellings))
     return _with_distinct(
-        (len(samples), count), valid, spellings, tuple(names), mention_of, (row, spelling, place)
+        (len(samples), count),
+        valid,
+        spellings,
+        tuple(names),  # type: ignore[arg-type]
+        mention_of,
+        (row, spelling, place),
+    )
+
+
+def restrict_columns(columns: Columns, types: Collection[str]) -> Columns:
+    """Return the completions without mentions of other types.
+
+    A completion of which none is left becomes invalid, as
+    :func:`ccrl_cli.core.agreement.restrict_types` has it.
+    """
+    known = frozenset(types)
+    listed = np.array([entity.type in known for entity in columns.spellings], dtype=np.bool_)
+    kept = listed[columns.spelling_m]
+    if kept.all():
+        return columns
+    size = columns.valid_nk.size
+    row, spelling = columns.row_m[kept], columns.spelling_m[kept]
+    left = np.bincount(row, minlength=size)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(left) - left, left)
+    emptied = (np.bincount(columns.row_m, minlength=size) > 0) & (left == 0)
+    valid = columns.valid_nk.ravel() & ~emptied
+    return _with_distinct(
+        columns.shape,
+        valid,
+        columns.spellings,
+        columns.mentions,
+        columns.mention_of,
+        (row, spelling, place),
     )
 
 
@@ -136,7 +159,7 @@ def _with_distinct(
     shape: tuple[int, int],
     valid: BoolArray,
     spellings: tuple[Entity, ...],
-    mentions: tuple[Hashable, ...],
+    mentions: tuple[tuple[str, str], ...],
     mention_of: IntArray,
     written: tuple[IntArray, IntArray, IntArray],
 ) -> Columns:
@@ -151,7 +174,7 @@ def _with_distinct(
         shape=shape,
         valid_nk=valid.reshape(shape),
         spellings=spellings,
-        mentions=mentions,  # type: ignore[arg-type]
+        mentions=mentions,
         mention_of=mention_of,
         row_m=row,
         spelling_m=spelling,
@@ -314,13 +337,34 @@ def _starts(keys: IntArray) -> IntArray:
     return np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
 
 
-def group_rows(counts: Sequence[int], limit: int) -> list[list[int]]:
-    """Return positions grouped by equal count, at most `limit` in a group, in order."""
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Inputs with equally many completions, as arrays.
+
+    Attributes:
+        places: their positions among all inputs.
+        columns: what their completions say.
+    """
+
+    places: tuple[int, ...]
+    columns: Columns
+
+
+def make_chunks(samples: Sequence[Sequence[Parse]], size: int = CHUNK) -> list[Chunk]:
+    """Return the completions of any inputs as arrays, inputs of equal K together.
+
+    Args:
+        samples: completions of each input, at least one.
+        size: inputs in a chunk at most, which bounds the size of its arrays.
+
+    Raises:
+        ValueError: an input has no completion.
+    """
     by_count: dict[int, list[int]] = {}
-    for position, count in zip(range(len(counts)), counts, strict=True):
-        by_count.setdefault(count, []).append(position)
+    for place, parses in enumerate(samples):
+        by_count.setdefault(len(parses), []).append(place)
     return [
-        places[start : start + size]
-        for places, size in zip(by_count.values(), repeat(limit), strict=False)
-        for start in range(0, len(places), size)
+        Chunk(tuple(part), make_columns([samples[place] for place in part]))
+        for places in by_count.values()
+        for part in (places[start : start + size] for start in range(0, len(places), size))
     ]

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccrl_cli.core.alignment import tokenize
-from ccrl_cli.core.batch import CHUNK
 from ccrl_cli.core.columns import (
     BoolArray,
+    Chunk,
     Columns,
     FloatArray,
     IntArray,
     Votes,
     count_votes,
-    group_rows,
-    make_columns,
+    make_chunks,
 )
 from ccrl_cli.core.rewards import Mention, RewardWeights, Target, length_penalty, token_f1
 from ccrl_cli.records import Parse
@@ -36,6 +35,8 @@ def score_batch(
     targets: Sequence[Target],
     weights: RewardWeights,
     num_tokens: Sequence[Sequence[int]] | None = None,
+    *,
+    chunks: Sequence[Chunk] | None = None,
 ) -> dict[str, list[FloatArray]]:
     """Return the rewards of the completions of N inputs, and their parts.
 
@@ -44,6 +45,7 @@ def score_batch(
         targets: N labels.
         weights: overlap, weights and length limits.
         num_tokens: sampled tokens of each completion, for the length penalty; None: none.
+        chunks: what :func:`make_chunks` made of the samples, if that is known already.
 
     Returns:
         ``overlap``, ``format``, ``length`` and ``total``: for each input, an array over its
@@ -55,10 +57,11 @@ def score_batch(
     if len(samples) != len(targets):
         raise ValueError(f"{len(samples)} inputs but {len(targets)} targets")
     found: dict[str, list[FloatArray]] = {part: [np.zeros(0)] * len(samples) for part in PARTS}
-    for places in group_rows([len(parses) for parses in samples], CHUNK):
-        chunk = _Chunk([samples[p] for p in places], [targets[p] for p in places])
-        overlap = _OVERLAPS[weights.overlap](chunk)
-        form = chunk.format()
+    for chunk in make_chunks(samples) if chunks is None else chunks:
+        places = chunk.places
+        work = _Inputs(chunk.columns, [samples[p] for p in places], [targets[p] for p in places])
+        overlap = _OVERLAPS[weights.overlap](work)
+        form = work.format()
         length = np.zeros(overlap.shape)
         if num_tokens is not None:
             soft, limit = weights.length_soft_tokens, weights.length_limit_tokens
@@ -102,12 +105,13 @@ class _Facts:
     hard: BoolArray
 
 
-class _Chunk:
+class _Inputs:
     """Inputs with equally many completions, and their targets."""
 
-    def __init__(self, samples: Sequence[Sequence[Parse]], targets: Sequence[Target]) -> None:
-        self.samples, self.targets = samples, targets
-        self.columns: Columns = make_columns(samples)
+    def __init__(
+        self, columns: Columns, samples: Sequence[Sequence[Parse]], targets: Sequence[Target]
+    ) -> None:
+        self.columns, self.samples, self.targets = columns, samples, targets
         self.votes: Votes = count_votes(self.columns)
         self.facts = _look_up(self.columns, self.votes, targets)
         self.size_n = np.array([target.size for target in targets], dtype=np.int64)
@@ -257,9 +261,9 @@ def _label_masks(target: Target) -> dict[str, int]:
     return by_type
 
 
-_OVERLAPS: Mapping[str, Callable[[_Chunk], FloatArray]] = {
-    "token_f1": _Chunk.token_f1,
-    "entity_f1": _Chunk.entity_f1,
-    "exact": _Chunk.exact,
-    "expected_f1": _Chunk.expected_f1,
+_OVERLAPS: Mapping[str, Callable[[_Inputs], FloatArray]] = {
+    "token_f1": _Inputs.token_f1,
+    "entity_f1": _Inputs.entity_f1,
+    "exact": _Inputs.exact,
+    "expected_f1": _Inputs.expected_f1,
 }

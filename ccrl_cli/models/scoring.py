@@ -55,8 +55,7 @@ def score_continuations(
         on_done: told how many requests were finished.
     """
     scores: list[list[float]] = [[0.0] * len(request.continuations) for request in requests]
-    jobs = [_tokenise(loaded, number, request) for number, request in enumerate(requests)]
-    jobs = [part for job in jobs for part in _split(job, batch_rows)]
+    jobs = [part for job in _tokenise(loaded, requests) for part in _split(job, batch_rows)]
     filled = [0] * len(requests)
     for batch in _plan(jobs, batch_rows):
         done = 0
@@ -69,19 +68,32 @@ def score_continuations(
     return scores
 
 
-def _tokenise(loaded: LoadedModel, number: int, request: ScoringRequest) -> _Job:
-    """Cut prompt and continuations where their common tokens end."""
-    prompt = loaded.encode(request.prompt)
-    wholes = [loaded.encode(request.prompt + text) for text in request.continuations]
-    shared = len(prompt)
-    for whole in wholes:
-        same = 0
-        while same < min(shared, len(whole) - 1) and whole[same] == prompt[same]:
-            same += 1
-        shared = same
-    if shared < 2:
-        raise ValueError("a prompt and its continuation share fewer than two tokens")
-    return _Job(number, prompt[: shared - 1], [whole[shared - 1 :] for whole in wholes])
+def _tokenise(loaded: LoadedModel, requests: Sequence[ScoringRequest]) -> Iterator[_Job]:
+    """Yield each request in tokens, cut where its prompt and its continuations part."""
+    texts = [
+        text
+        for request in requests
+        for text in (request.prompt, *(request.prompt + after for after in request.continuations))
+    ]
+    if not texts:
+        return
+    # One call: the tokenizer works on all texts at once.
+    encoded = iter(loaded.tokenizer(texts, add_special_tokens=False)["input_ids"])
+    for number, request in enumerate(requests):
+        prompt = list(next(encoded))
+        wholes = [list(next(encoded)) for _ in request.continuations]
+        shared = min([len(prompt), *(_num_shared(prompt, whole) for whole in wholes)])
+        if shared < 2:
+            raise ValueError("a prompt and its continuation share fewer than two tokens")
+        yield _Job(number, prompt[: shared - 1], [whole[shared - 1 :] for whole in wholes])
+
+
+def _num_shared(prompt: list[int], whole: list[int]) -> int:
+    """Return how many first tokens agree; at least one of the whole is left over."""
+    limit = min(len(prompt), len(whole) - 1)
+    if whole[:limit] == prompt[:limit]:
+        return limit
+    return next(i for i in range(limit) if whole[i] != prompt[i])
 
 
 def _split(job: _Job, limit: int) -> Iterator[_Job]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ccrl_cli.core.agreement import INVALID, Labeller, cluster
 from ccrl_cli.core.alignment import Aligner, mention_key, tokenize
 from ccrl_cli.core.batch import label_batch
-from ccrl_cli.core.columns import cluster_batch, make_columns
+from ccrl_cli.core.columns import cluster_batch, make_chunks, make_columns
 from ccrl_cli.core.combination import GeometricMean
 from ccrl_cli.core.reward_batch import PARTS, score_batch
 from ccrl_cli.core.rewards import OVERLAPS, RewardWeights, make_target, score
@@ -124,6 +124,8 @@ def test_bad_shapes_are_refused():
     labeller = Labeller()
     with pytest.raises(ValueError, match="1 inputs, 2 samples"):
         label_batch(labeller, ["a"], [[Parse("valid")], [Parse("valid")]], [[None]])
+    with pytest.raises(ValueError, match="at least one"):
+        make_chunks([[]])
     with pytest.raises(ValueError, match="0 parses"):
         label_batch(labeller, ["a"], [[]], [[]])
     with pytest.raises(ValueError, match="not in"):
