@@ -61,7 +61,7 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
     domain = load_domain(profile, inputs.role)
     found = load_samples(profile, domain, inputs)
     start = starting_policy(profile, profile.model.name, reporter)
-    identity = {**_identity(profile, domain), **_weights(start)}
+    identity = {**score_identity(profile, domain), **_weights(start)}
     path = type_scores_path(profile.store_path)
     known = read_type_scores(path, profile.model.name, identity)
     spans = {
@@ -110,7 +110,7 @@ def load_posteriors(
         IntegrityError: the scores are damaged.
     """
     path = type_scores_path(profile.store_path)
-    known = read_type_scores(path, profile.model.name, _identity(profile, domain))
+    known = read_type_scores(path, profile.model.name, score_identity(profile, domain))
     missing = 0
     evidence: dict[str, PosteriorOf] = {}
     for key, (parses, _) in found.samples.items():
@@ -209,7 +209,7 @@ def type_prompt(
     )
 
 
-def _identity(profile: Profile, domain: Domain) -> dict[str, Any]:
+def score_identity(profile: Profile, domain: Domain) -> dict[str, Any]:
     """Return what scores depend on besides the weights; known without any ML package."""
     return {"prompt": type_prompt(profile, domain).digest(), "labels": domain.labels_digest}
 
