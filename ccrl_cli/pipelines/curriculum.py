@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -172,12 +172,8 @@ def show_curriculum(
     found = load_samples(profile, domain)
     scores = score_labels(labels.labels, found.examples, domain.labels)
     signals = learning_signals(profile, labels, found)
-    order = make_order(profile, labels.confidence)
-    schedule = make_schedule(profile, len(order)) if order else None
     surest = order_inputs(labels.confidence, "confidence")
-    rng = np.random.default_rng(derive_seed(profile.run.seed, "auroc"))
-    auroc, finding = _discrimination(labels, scores, rng)
-    total = sum((item.score for item in scores.values()), Score())
+    calibrated = labels.calibrator != "none"
     view = CurriculumView(
         store=str(profile.store_path),
         models=labels.models,
@@ -194,30 +190,52 @@ def show_curriculum(
         top=top_labels(surest, labels.confidence, scores),
         trust=trust,
         trust_finding=describe_trust(
-            surest,
-            labels.confidence,
-            scores,
-            trust=trust,
-            calibrated=labels.calibrator != "none",
+            surest, labels.confidence, scores, trust=trust, calibrated=calibrated
         ),
         signal_share=mean(signals.values()) or 0.0,
-        pacing=profile.curriculum.pacing,
-        order=profile.curriculum.order,
-        threshold=profile.curriculum.threshold,
-        num_left_out=len(labels.labels) - len(order),
-        num_steps=schedule.num_steps if schedule else 0,
-        steps_from="training.max_steps" if profile.training.max_steps else "training.epochs",
-        prompts_per_step=profile.training.prompts_per_step,
-        stages=_stages(schedule, order, labels.confidence, (scores, signals)) if schedule else (),
-        oracle_count=len(scores),
-        oracle_f1=total.f1 if scores else None,
-        oracle_exact=sum(s.exact for s in scores.values()) / len(scores) if scores else None,
-        oracle_auroc=auroc,
-        oracle_finding=finding,
         reportable=labels.reportable and profile.data.target.max_train_samples is None,
+        **_plan(profile, labels, scores, signals),
+        **_oracle(profile, labels, scores),
     )
     _warn(view, reporter)
     return view
+
+
+def _plan(
+    profile: Profile,
+    labels: LabelSet,
+    scores: Mapping[str, LabelScore],
+    signals: Mapping[str, bool],
+) -> dict[str, Any]:
+    """Return what the view says of the training that is planned."""
+    order = make_order(profile, labels.confidence)
+    schedule = make_schedule(profile, len(order)) if order else None
+    return {
+        "pacing": profile.curriculum.pacing,
+        "order": profile.curriculum.order,
+        "threshold": profile.curriculum.threshold,
+        "num_left_out": len(labels.labels) - len(order),
+        "num_steps": schedule.num_steps if schedule else 0,
+        "steps_from": "training.max_steps" if profile.training.max_steps else "training.epochs",
+        "prompts_per_step": profile.training.prompts_per_step,
+        "stages": _stages(schedule, order, labels.confidence, (scores, signals))
+        if schedule
+        else (),
+    }
+
+
+def _oracle(profile: Profile, labels: LabelSet, scores: Mapping[str, LabelScore]) -> dict[str, Any]:
+    """Return what the view says of the labels against gold."""
+    total = sum((item.score for item in scores.values()), Score())
+    rng = np.random.default_rng(derive_seed(profile.run.seed, "auroc"))
+    auroc, finding = _discrimination(labels, scores, rng)
+    return {
+        "oracle_count": len(scores),
+        "oracle_f1": total.f1 if scores else None,
+        "oracle_exact": mean(item.exact for item in scores.values()),
+        "oracle_auroc": auroc,
+        "oracle_finding": finding,
+    }
 
 
 def learning_signals(profile: Profile, labels: LabelSet, found: SampleSet) -> dict[str, bool]:
