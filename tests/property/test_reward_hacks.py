@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ def labelled(draw):
     bounds = sorted(cuts)
     entities = [
         Entity(" ".join(example.tokens[low:high]), draw(st.sampled_from(sorted(TYPES.values()))))
-        for low, high in zip(bounds, bounds[1:], strict=False)
+        for low, high in pairwise(bounds)
         if draw(st.booleans())
     ]
     return example, entities
