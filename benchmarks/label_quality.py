@@ -53,7 +53,6 @@ RULES = {
     "votes of 1/2": {"rule": "entity_vote", "positive": 0.5},
     "votes of 3/8": {"rule": "entity_vote", "positive": 0.375},
 }
-MAIN_RULE = "votes of 1/2"
 QUESTIONS = ("answer", "question")
 GEOMETRIC = GeometricMean({"entity_vote": 1.0, "type_posterior": 1.0})
 
@@ -138,6 +137,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="first so many sentences; for a trial")
     parser.add_argument("--backend", default="transformers", help="transformers or mock")
+    parser.add_argument("--no-type-scores", action="store_true", help="leave type evidence out")
     parser.add_argument("--out", default="label-quality", help="result files without suffix")
     return parser.parse_args(arguments)
 
@@ -161,7 +161,7 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
         evidence = {}
         domain = load_domain(profile, "target")
         found = load_samples(profile, domain)
-        if args.backend != "mock":
+        if not args.no_type_scores:
             for question in QUESTIONS:
                 asked = _with(profile, type_question=question)
                 begun = time.perf_counter()
