@@ -20,7 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ from ccrl_cli.pipelines.generate import GenerateOptions, generate
 from ccrl_cli.pipelines.manifest import hardware, package_versions
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
 from ccrl_cli.pipelines.type_scores import load_posteriors, score_types
-from ccrl_cli.records import Parse, PseudoLabel, Score
+from ccrl_cli.records import Entity, Parse, PseudoLabel, Score
 
 TOP = (0.1, 0.2, 0.4, 0.6, 1.0)
 RULES = {
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.with_suffix(".json").write_text(json.dumps(plain(document), indent=1) + "\n", "utf-8")
     text = markdown(plain(document))
     out.with_suffix(".md").write_text(text, "utf-8")
-    print(text)
+    print(text, end="")
     return 0
 
 
@@ -182,6 +182,7 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
         "rows": [asdict(row) for row in rows],
         "free_types": _free_types(varied, args.seed),
         "varied_against_plain": _compare(setups, args.seed),
+        "retyped": _retyped(varied, args.seed),
         "entities": _entity_rows(varied, args.seed),
         "precision_by_votes": _precision_by_votes(varied),
     }
@@ -381,6 +382,48 @@ def _free_types(setup: Setup, seed: int) -> dict[str, dict]:
             "difference": asdict(paired_bootstrap(*tables, rng)),
         }
     return found
+
+
+def _retyped(setup: Setup, seed: int) -> dict[str, dict]:
+    """Return label F1 where spans are kept by votes for any type, and the type is chosen after.
+
+    The type is one that a completion gave the span: the one with most votes, with the highest
+    posterior, or with the highest product of both.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "retyped"))
+    labels = _labels(setup, "entity_vote", "")
+    ways = {"most votes": (None, 1.0)}
+    for question in setup.evidence:
+        ways[f"highest posterior ({question})"] = (question, 0.0)
+        ways[f"highest votes x posterior ({question})"] = (question, 1.0)
+    found = {}
+    for name, (question, power) in ways.items():
+        chosen = [
+            replace(label, entities=_choose_types(setup, label, question, power))
+            for label in labels
+        ]
+        table = count_array(score for score, _ in _scores(setup, chosen))
+        found[name] = asdict(bootstrap_interval(table, rng))
+    return found
+
+
+def _choose_types(
+    setup: Setup, label: PseudoLabel, question: str | None, power: float
+) -> tuple[Entity, ...]:
+    """Return the spans with votes of at least 1/2, each under its best type."""
+    spans: dict[str, list[tuple[Entity, float]]] = {}
+    for entity, share in label.votes:
+        spans.setdefault(mention_key(entity.text), []).append((entity, share))
+    kept = []
+    for key, options in spans.items():
+        if sum(share for _, share in options) < 0.5:
+            continue
+        evidence = setup.evidence[question][label.input_id] if question else {}
+        best = max(
+            options, key=lambda pair: pair[1] ** power * evidence.get((key, pair[0].type), 1)
+        )
+        kept.append(best[0])
+    return tuple(kept)
 
 
 def _entity_rows(setup: Setup, seed: int) -> list[dict]:

@@ -168,8 +168,8 @@ def show_curriculum(
     if num_bins < 1:
         raise UsageError(f"{num_bins} bins are too few", hint="ask for at least one")
     domain = load_domain(profile, "target")
-    labels = _load(profile, domain)
     found = load_samples(profile, domain)
+    labels = _load(profile, domain, found)
     scores = score_labels(labels.labels, found.examples, domain.labels)
     signals = learning_signals(profile, labels, found)
     surest = order_inputs(labels.confidence, "confidence")
@@ -274,9 +274,9 @@ def _histogram(confidences: Sequence[float]) -> tuple[int, ...]:
     return tuple(len(part.members) for part in parts)
 
 
-def _load(profile: Profile, domain: Domain) -> LabelSet:
+def _load(profile: Profile, domain: Domain, found: SampleSet) -> LabelSet:
     try:
-        return load_labels(profile, domain)
+        return load_labels(profile, domain, found)
     except ValueError as error:
         raise UsageError(
             f"confidence.metric {profile.confidence.metric!r} cannot be computed here: {error}",

@@ -51,11 +51,16 @@ class LabelSet:
         return {key: label.confidence for key, label in self.labels.items()}
 
 
-def load_labels(profile: Profile, domain: Domain) -> LabelSet:
+def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None) -> LabelSet:
     """Derive the pseudo-labels of the target's training inputs from the store.
 
     Confidences go through the calibrator that the profile names, if any; it moves thresholds and
     weights, and leaves the order as it is.
+
+    Args:
+        profile: the profile.
+        domain: the target.
+        found: the completions of its training inputs, if they are read already.
 
     Raises:
         PreconditionError: there is no store, it has no completion of these inputs, or type scores
@@ -63,7 +68,7 @@ def load_labels(profile: Profile, domain: Domain) -> LabelSet:
         UsageError: ``confidence.models`` names a model that the store does not hold.
         IntegrityError: the store is damaged.
     """
-    found = load_samples(profile, domain)
+    found = load_samples(profile, domain) if found is None else found
     labels = derive_labels(profile, domain, found, make_labeller(profile, domain))
     if profile.confidence.calibrator == "none":
         return labels
