@@ -10,7 +10,7 @@ import typer
 
 from ccrl_cli.cli.options import Invocation, command, new_group, setting
 
-app = new_group("The curriculum before training: confidence, label quality, stages, calibration.")
+app = new_group("The curriculum before training: confidence, label quality, stages, pacings.")
 
 
 class BinRule(StrEnum):
