@@ -11,7 +11,8 @@ Peers, in the same run and on the same completions:
 - seqeval (strict, IOB2) scoring every completion against its pseudo-label, both placed on tokens
   and written as tags beforehand (not timed), on a sample of the inputs, scaled likewise.
 
-Each process makes its own inputs (seeded), all start together, and the slowest counts.
+Each process makes its own inputs (seeded), all start together, and the slowest counts. Ratios are
+of processor time, so they hold on a machine that is busy; seconds are those of the clock.
 Targets: at least 20 times seqeval, 8 s or less on two cores. Exit 1 if one is missed.
 """
 
@@ -86,29 +87,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     loop = time_loop(corpus) * total / len(corpus.ids)
     seqeval = time_seqeval(corpus, SAMPLE_OF_SEQEVAL) * total / SAMPLE_OF_SEQEVAL
     seconds = max(part["seconds"] for part in parts)
-    cpu = sum(part["seconds"] for part in parts)
+    cpu = sum(part["cpu"] for part in parts)
     result = {
         "inputs": total,
         "completions": args.completions,
         "processes": args.processes,
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "seconds_labels": max(part["labels"] for part in parts),
         "seconds_targets": max(part["targets"] for part in parts),
         "seconds_rewards": max(part["rewards"] for part in parts),
         "parsing_apart": max(part["parsing"] for part in parts),
-        "loop_scaled": loop,
-        "seqeval_scaled": seqeval,
-        "ratio_loop_one_process": loop / cpu,
-        "ratio_seqeval_one_process": seqeval / cpu,
+        "cpu_seconds_loop_scaled": loop,
+        "cpu_seconds_seqeval_scaled": seqeval,
+        "ratio_loop": loop / cpu,
+        "ratio_seqeval": seqeval / cpu,
     }
-    met = result["ratio_seqeval_one_process"] >= TARGET_RATIO and seconds <= TARGET_SECONDS
+    met = result["ratio_seqeval"] >= TARGET_RATIO and seconds <= TARGET_SECONDS
     if args.json:
         print(json.dumps(result | {"targets_met": met}))
     else:
         rows = [[name, value] for name, value in result.items()]
         print(format_table(["what", "value"], rows))
         print(
-            f"targets: {TARGET_RATIO:g} times seqeval, process for process, and "
+            f"targets: {TARGET_RATIO:g} times seqeval in processor time, and "
             f"{TARGET_SECONDS:g} s: {'met' if met else 'MISSED'}"
         )
     return 0 if met else 1
@@ -119,7 +121,7 @@ def _work(number: int, inputs: int, completions: int, barrier, queue) -> None:
     corpus = make_corpus(inputs, completions, seed=number)
     gc.freeze()  # what is there already is not garbage: as a command does after reading a store
     barrier.wait()
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     chunks = make_chunks(corpus.parses)
     labels = label_batch(LABELLER, corpus.ids, corpus.parses, corpus.logprobs, chunks=chunks)
     labelled = time.perf_counter()
@@ -130,6 +132,7 @@ def _work(number: int, inputs: int, completions: int, barrier, queue) -> None:
     queue.put(
         {
             "seconds": ended - begun,
+            "cpu": time.process_time() - cpu,
             "labels": labelled - begun,
             "targets": prepared - labelled,
             "rewards": ended - prepared,
@@ -181,14 +184,14 @@ def _answer(rng: random.Random, gold: Sequence[Entity]) -> str:
 
 def time_loop(corpus: Corpus) -> float:
     """Return the seconds of the plain functions, one input and one completion at a time."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     for input_id, example, parses, logprobs in zip(
         corpus.ids, corpus.examples, corpus.parses, corpus.logprobs, strict=True
     ):
         target = _target(example, LABELLER(input_id, parses, logprobs))
         for parse in parses:
             score(parse, target, WEIGHTS)
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def time_seqeval(corpus: Corpus, inputs: int) -> float:
@@ -208,12 +211,12 @@ def time_seqeval(corpus: Corpus, inputs: int) -> float:
         ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        begun = time.perf_counter()
+        begun = time.process_time()
         for gold, predicted in pairs:
             precision_recall_fscore_support(
                 [gold], [predicted], average="micro", scheme=IOB2, zero_division=0
             )
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
 
 if __name__ == "__main__":
