@@ -128,14 +128,14 @@ class _Inputs:
         entities = [columns.spellings[number] for number in self.votes.spelling_g.tolist()]
         mentions = [columns.mentions[number] for number in self.votes.mention_g.tolist()]
         voted = labeller.rule == "entity_vote"
+        by_share = list(zip((-value for value in share), mentions, strict=True)).__getitem__
+        by_place = list(zip(place, mentions, strict=True)).__getitem__
         best = None if self.best_n is None else self.best_n.tolist()
         labels = []
         for n, (low, high) in enumerate(pairwise(bounds)):
-            ranked = sorted(range(low, high), key=lambda g: (-share[g], mentions[g]))
+            ranked = sorted(range(low, high), key=by_share)
             if best is None:
-                order = sorted(
-                    (g for g in ranked if kept[g]), key=lambda g: (place[g], mentions[g])
-                )
+                order = sorted((g for g in ranked if kept[g]), key=by_place)
                 label = tuple(entities[g] for g in order for _ in range(copies[g]))
             else:
                 label = self._answer(n, best[n])

@@ -108,11 +108,12 @@ def make_columns(samples: Sequence[Sequence[Parse]]) -> Columns:
     stated = [parse.entities if parse.outcome != "invalid" else () for parse in flat]
     lengths = np.fromiter(map(len, stated), np.int64, len(flat))
     written = [entity for entities in stated for entity in entities]
-    pairs = [(entity.text, entity.type) for entity in written]
     numbers = _Numbers()
+    pairs = [(entity.text, entity.type) for entity in written]
     spelling = np.fromiter(map(numbers.__getitem__, pairs), np.int64, len(pairs))
-    example = dict(zip(pairs, written, strict=True))
-    spellings = tuple(example[pair] for pair in numbers)  # type: ignore[index]
+    # Numbers rise by one at each spelling that was not there before.
+    fresh = np.flatnonzero(np.diff(np.maximum.accumulate(spelling), prepend=-1))
+    spellings = tuple(written[place] for place in fresh.tolist())
     row = np.repeat(np.arange(len(flat)), lengths)
     place = np.arange(len(pairs)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     names = _Numbers()

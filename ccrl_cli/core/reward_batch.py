@@ -7,7 +7,7 @@ mention of an input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,54 +202,44 @@ class _Inputs:
 
 def _look_up(columns: Columns, votes: Votes, targets: Sequence[Target]) -> _Facts:
     """Look each distinct mention of each input up in its target and text."""
-    variants = np.bincount(columns.mention_of, minlength=len(columns.mentions)).tolist()
-    masks: list[dict[str, int] | None] = [None] * len(targets)
-    rows = []
-    for n, number, spelling in zip(
-        votes.input_g.tolist(), votes.mention_g.tolist(), votes.spelling_g.tolist(), strict=True
-    ):
-        target, mention = targets[n], columns.mentions[number]
-        by_type = masks[n]
-        if by_type is None:
-            by_type = masks[n] = _label_masks(target)
-        rows.append(
-            (
-                *_look_up_one(target, mention, by_type, columns.spellings[spelling].text),
-                variants[number] > 1,
-            )
-        )
-    table = np.array(rows, dtype=np.float64).reshape(-1, 9)
-    whole = table.astype(np.int64)
-    return _Facts(
-        ignored=table[:, 0] > 0,
-        due=whole[:, 1],
-        fits=whole[:, 2],
-        start=whole[:, 3],
-        end=whole[:, 4],
-        shared=whole[:, 5],
-        stated=whole[:, 6],
-        vote=table[:, 7],
-        hard=(table[:, 8] > 0) & (whole[:, 3] < 0),
+    bounds = np.searchsorted(votes.input_g, np.arange(len(targets) + 1)).tolist()
+    mentions = [columns.mentions[number] for number in votes.mention_g.tolist()]
+    surfaces = [columns.spellings[number].text for number in votes.spelling_g.tolist()]
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    ignored, vote = np.zeros(len(mentions), dtype=np.bool_), np.zeros(len(mentions))
+    for target, low, high in zip(targets, bounds, bounds[1:], strict=False):
+        rows += _look_up_input(target, mentions[low:high], surfaces[low:high])
+        if target.abstained:
+            ignored[low:high] = [mention in target.abstained for mention in mentions[low:high]]
+        vote[low:high] = [target.votes.get(mention, 0.0) for mention in mentions[low:high]]
+    due, fits, start, end, shared, stated = (
+        np.array(column, dtype=np.int64)
+        for column in (zip(*rows, strict=True) if rows else [()] * 6)
     )
+    variants = np.bincount(columns.mention_of, minlength=len(columns.mentions))
+    hard = (variants[votes.mention_g] > 1) & (start < 0)
+    return _Facts(ignored, due, fits, start, end, shared, stated, vote, hard)
 
 
-def _look_up_one(
-    target: Target, mention: Mention, by_type: Mapping[str, int], surface: str
-) -> tuple[float, ...]:
-    """Return the facts of one mention, in the order of :class:`_Facts`, without ``hard``."""
-    places = target.aligner.places(mention[0])
-    fits = len(places) if len(places) < 2 else target.aligner.count(mention[0])
-    due = target.places.get(mention, ())
-    ignored, vote = mention in target.abstained, target.votes.get(mention, 0.0)
-    if due:
-        mask = due[0]
-        start, end = (mask & -mask).bit_length() - 1, mask.bit_length()
-    elif places:
+def _look_up_input(
+    target: Target, mentions: Sequence[Mention], surfaces: Sequence[str]
+) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield due, fits, start, end, shared and stated of each mention, see :class:`_Facts`."""
+    by_type = _label_masks(target)
+    due_of, places_of = target.places.get, target.aligner.places
+    for mention, surface in zip(mentions, surfaces, strict=True):
+        places = places_of(mention[0])
+        if not places:
+            yield 0, 0, -1, -1, 0, max(1, len(tokenize(surface)[0]))
+            continue
+        fits = 1 if len(places) == 1 else target.aligner.count(mention[0])
         start, end, mask = places[0]
-    else:
-        return ignored, 0, fits, -1, -1, 0, max(1, len(tokenize(surface)[0])), vote
-    shared = (mask & by_type.get(mention[1], 0)).bit_count()
-    return ignored, len(due), fits, start, end, shared, end - start, vote
+        due = due_of(mention)
+        if due is not None:
+            mask = due[0]
+            start, end = (mask & -mask).bit_length() - 1, mask.bit_length()
+        shared = (mask & by_type.get(mention[1], 0)).bit_count()
+        yield 0 if due is None else len(due), fits, start, end, shared, end - start
 
 
 def _label_masks(target: Target) -> dict[str, int]:
