@@ -77,7 +77,7 @@ def label_batch(
             [input_ids[place] for place in chunk.places],
             [samples[place] for place in chunk.places],
             [mean_logprobs[place] for place in chunk.places],
-            (chunk.columns, posteriors or {}),
+            (chunk, posteriors or {}),
         )
         for place, label in zip(chunk.places, work.labels(), strict=True):
             labels[place] = label
@@ -93,16 +93,17 @@ class _Inputs:
         input_ids: Sequence[str],
         samples: Sequence[Sequence[Parse]],
         mean_logprobs: Sequence[Logprobs],
-        known: tuple[Columns, Mapping[str, PosteriorOf]],
+        known: tuple[Chunk, Mapping[str, PosteriorOf]],
     ) -> None:
         self.labeller = labeller
         self.input_ids = input_ids
         self.samples = samples
-        columns, self.posteriors = known
-        self.columns = (
-            columns if labeller.types is None else restrict_columns(columns, labeller.types)
-        )
-        self.votes: Votes = count_votes(self.columns)
+        chunk, self.posteriors = known
+        self.columns: Columns = chunk.columns
+        if labeller.types is not None:
+            self.columns = restrict_columns(chunk.columns, labeller.types)
+        same = self.columns is chunk.columns
+        self.votes: Votes = chunk.votes if same else count_votes(self.columns)
         self.ids_nk: IntArray = cluster_batch(self.columns, similarity=labeller.similarity)
         self.logprobs_nk: FloatArray = np.array(
             [[math.nan if value is None else value for value in row] for row in mean_logprobs]

@@ -345,10 +345,12 @@ class Chunk:
     Attributes:
         places: their positions among all inputs.
         columns: what their completions say.
+        votes: votes over all of it.
     """
 
     places: tuple[int, ...]
     columns: Columns
+    votes: Votes
 
 
 def make_chunks(samples: Sequence[Sequence[Parse]], size: int = CHUNK) -> list[Chunk]:
@@ -364,8 +366,10 @@ def make_chunks(samples: Sequence[Sequence[Parse]], size: int = CHUNK) -> list[C
     by_count: dict[int, list[int]] = {}
     for place, parses in enumerate(samples):
         by_count.setdefault(len(parses), []).append(place)
-    return [
-        Chunk(tuple(part), make_columns([samples[place] for place in part]))
-        for places in by_count.values()
-        for part in (places[start : start + size] for start in range(0, len(places), size))
-    ]
+    chunks = []
+    for places in by_count.values():
+        for start in range(0, len(places), size):
+            part = places[start : start + size]
+            columns = make_columns([samples[place] for place in part])
+            chunks.append(Chunk(tuple(part), columns, count_votes(columns)))
+    return chunks

@@ -20,7 +20,6 @@ from ccrl_cli.core.columns import (
     FloatArray,
     IntArray,
     Votes,
-    count_votes,
     make_chunks,
 )
 from ccrl_cli.core.rewards import Mention, RewardWeights, Target, length_penalty, token_f1
@@ -59,7 +58,7 @@ def score_batch(
     found: dict[str, list[FloatArray]] = {part: [np.zeros(0)] * len(samples) for part in PARTS}
     for chunk in make_chunks(samples) if chunks is None else chunks:
         places = chunk.places
-        work = _Inputs(chunk.columns, [samples[p] for p in places], [targets[p] for p in places])
+        work = _Inputs(chunk, [samples[p] for p in places], [targets[p] for p in places])
         overlap = _OVERLAPS[weights.overlap](work)
         form = work.format()
         length = np.zeros(overlap.shape)
@@ -109,10 +108,10 @@ class _Inputs:
     """Inputs with equally many completions, and their targets."""
 
     def __init__(
-        self, columns: Columns, samples: Sequence[Sequence[Parse]], targets: Sequence[Target]
+        self, chunk: Chunk, samples: Sequence[Sequence[Parse]], targets: Sequence[Target]
     ) -> None:
-        self.columns, self.samples, self.targets = columns, samples, targets
-        self.votes: Votes = count_votes(self.columns)
+        self.columns, self.samples, self.targets = chunk.columns, samples, targets
+        self.votes: Votes = chunk.votes
         self.facts = _look_up(self.columns, self.votes, targets)
         self.size_n = np.array([target.size for target in targets], dtype=np.int64)
         kept = ~self.facts.ignored[self.votes.vote_d]
@@ -178,18 +177,11 @@ class _Inputs:
 
     def format(self) -> FloatArray:
         """Return ``format`` of each completion; abstained mentions count here."""
-        columns, fits = self.columns, self.facts.fits[self.votes.vote_d]
-        surfaces: dict[str, int] = {}
-        number = np.array(
-            [surfaces.setdefault(key, len(surfaces)) for key, _ in columns.mentions],
-            dtype=np.int64,
-        )
-        key = columns.row_d * max(1, len(surfaces)) + number[columns.mention_d]
-        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        copies = np.bincount(inverse, weights=columns.copies_d, minlength=len(first))
-        surplus = np.maximum(0, copies - fits[first])
+        columns = self.columns
+        row, copies, fits = self._surfaces()
+        surplus = np.maximum(0, copies - fits)
         size = columns.valid_nk.size
-        unsound = np.bincount(columns.row_d[first], weights=surplus, minlength=size)
+        unsound = np.bincount(row, weights=surplus, minlength=size)
         stated = np.bincount(columns.row_d, weights=columns.copies_d, minlength=size)
         flat = [parse for parses in self.samples for parse in parses]
         unsound += np.fromiter((parse.num_unknown_types for parse in flat), np.int64, size)
@@ -198,6 +190,27 @@ class _Inputs:
         sound = 1.0 - np.minimum(stated, unsound) / np.maximum(stated, 1)
         nothing_due = np.repeat(self.size_n == 0, columns.shape[1])
         return (base * np.where(stated > 0, sound, nothing_due)).reshape(columns.shape)
+
+    def _surfaces(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Return completion, copies over all types, and places of each surface text it states."""
+        columns, fits = self.columns, self.facts.fits[self.votes.vote_d]
+        surfaces: dict[str, int] = {}
+        number = np.array(
+            [surfaces.setdefault(key, len(surfaces)) for key, _ in columns.mentions],
+            dtype=np.int64,
+        )
+        # Only a surface that occurs under several types can have copies to be added up.
+        several = (np.bincount(number, minlength=len(surfaces)) > 1)[number][columns.mention_d]
+        row, copies = columns.row_d, columns.copies_d
+        key = row[several] * max(1, len(surfaces)) + number[columns.mention_d[several]]
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        added = np.bincount(inverse, weights=copies[several], minlength=len(first))
+        alone = ~several
+        return (
+            np.concatenate([row[alone], row[several][first]]),
+            np.concatenate([copies[alone], added.astype(np.int64)]),
+            np.concatenate([fits[alone], fits[several][first]]),
+        )
 
 
 def _look_up(columns: Columns, votes: Votes, targets: Sequence[Target]) -> _Facts:
