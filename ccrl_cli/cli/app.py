@@ -33,7 +33,7 @@ COMMANDS: dict[str, str] = {
     "run": "Warm up if asked, generate, order, train, evaluate; call again to go on after a stop.",
     "download": "Download models, and hub data sets of the profile; no GPU needed.",
     "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
-    "curriculum": "The curriculum before training: confidence, label quality, stages.",
+    "curriculum": "The curriculum before training: confidence, label quality, stages, pacings.",
     "warmup": "Fine-tune the model on the labelled source domain: the start of small-model runs.",
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PartialError, PreconditionError
@@ -21,7 +20,8 @@ from ccrl_cli.pipelines.backends import (
     prepare_model,
     sampling_identity,
 )
-from ccrl_cli.pipelines.domains import Domain, load_domain
+from ccrl_cli.pipelines.domains import TRAINING, Domain, Inputs, load_domain
+from ccrl_cli.pipelines.labels import stored_labeller
 from ccrl_cli.records import Example, Record
 from ccrl_cli.store.completions import CompletionStore
 
@@ -40,6 +40,7 @@ class GenerateOptions:
     max_samples: int | None = None
     shard: tuple[int, int] | None = None
     ray: str | None = None
+    inputs: Inputs = TRAINING
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,10 @@ class ModelResult:
 
 
 def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) -> GenerateResult:
-    """Sample K completions of each owed target input with each model of the profile.
+    """Sample K completions of each owed input with each model of the profile.
+
+    By default of the target's training split; other splits share the store, since records are
+    kept by the content of their input.
 
     Raises:
         UsageError: the store is not empty and nothing says what to do with it.
@@ -88,8 +92,8 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
         IntegrityError: the store contradicts the profile or itself.
     """
     started = time.perf_counter()
-    domain = load_domain(profile, "target")
-    examples, dropped = domain.training_inputs()
+    domain = load_domain(profile, options.inputs.role)
+    examples, dropped = domain.unique_inputs(options.inputs.split)
     backend, reason = pick_backend(profile)
     reporter.debug(f"backend {backend}: {reason}")
     made: dict[str, int] = {}
@@ -132,14 +136,7 @@ class _ModelRun:
         self.model = model if backend != "mock" else f"mock:{model}"
         self._reference = model
         self._start = prepare_model(profile, backend, model, reporter)
-        confidence = profile.confidence
-        self._labeller = Labeller(
-            rule=confidence.label,
-            metric=confidence.metric,
-            positive=confidence.positive,
-            negative=confidence.negative,
-            types=frozenset(domain.labels),
-        )
+        self._labeller = stored_labeller(profile, domain)
 
     def identity(self) -> dict[str, Any]:
         """Settings that a stored pair must agree with to count as done."""
