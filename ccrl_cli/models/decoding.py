@@ -105,7 +105,8 @@ def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling
     drawn = torch.searchsorted(cumulative, target, right=True)
     # A uniform that rounds to 1 points behind the last token with any probability.
     last = torch.searchsorted(cumulative, total)
-    return torch.minimum(drawn, last).squeeze(-1)
+    # Of logits that are not numbers no token is right, but none may point outside the vocabulary.
+    return torch.minimum(drawn, last).clamp(max=logits.shape[-1] - 1).squeeze(-1)
 
 
 def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
