@@ -30,12 +30,17 @@ from ccrl_cli.cli.output import (
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
+    "run": "Warm up if asked, generate, order, train, evaluate; call again to go on after a stop.",
     "download": "Download models, and hub data sets of the profile; no GPU needed.",
     "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
     "curriculum": "The curriculum before training: confidence, label quality, stages, pacings.",
     "warmup": "Fine-tune the model on the labelled source domain: the start of small-model runs.",
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
+    "evaluate": "Score source and target by span F1, before and after training.",
+    "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
+    "export": "Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.",
+    "report": "Write one self-contained HTML page of one run, or of several compared.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }
 """Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""

@@ -148,13 +148,18 @@ def document(
 
 def write_document(content: Mapping[str, Any], stream: TextIO) -> None:
     """Write a JSON document; characters the stream cannot hold are escaped."""
+    stream.write(json_line(content, stream) + "\n")
+    stream.flush()
+
+
+def json_line(content: Mapping[str, Any], stream: TextIO) -> str:
+    """Return a JSON object in one line; characters the stream cannot hold are escaped."""
     unicode = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     # A lone surrogate (an undecodable byte of a file name) has no utf-8 form either.
     if not unicode or not _encodable(text):
         text = json.dumps(content, ensure_ascii=True, allow_nan=False)
-    stream.write(text + "\n")
-    stream.flush()
+    return text
 
 
 def _encodable(text: str) -> bool:

@@ -218,9 +218,26 @@ def _with_adapter(model: Any, adapter: Path, *, trainable: bool) -> Any:
             hint="name a LoRA adapter in model.adapter",
         )
     wrapped = PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+    for part in wrapped.peft_config.values():
+        # A reference of ours is no path: PEFT would look for a configuration there.
+        part.base_model_name_or_path = model.name_or_path
     if trainable or getattr(model, "is_quantized", False):
         return wrapped
     return wrapped.merge_and_unload()
+
+
+@contextmanager
+def memory_errors(setting: str) -> Iterator[None]:
+    """Turn a lack of GPU memory into an error that names the setting to lower."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PreconditionError(
+            f"the GPU ran out of memory: {str(error).partition('. ')[0]}",
+            hint=f"lower {setting}; what was saved is kept",
+        ) from error
 
 
 def free_memory() -> None:

@@ -313,7 +313,7 @@ def _warn_of_training_inputs(
     """Say when gold labels of inputs are read that the run trains on without labels."""
     if inputs.role != "target":
         return
-    training = load_domain(profile, "target").split(TRAINING.split).examples
+    training = load_domain(profile, "target").inputs(TRAINING.split)[0]
     both = len({example.id for example in training} & set(found.samples))
     if both:
         reporter.warn(

@@ -21,6 +21,7 @@ from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import UsageError
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
+from ccrl_cli.pipelines.plan import plan_schedule, training_order
 from ccrl_cli.pipelines.quality import (
     BinView,
     LabelScore,
@@ -29,7 +30,6 @@ from ccrl_cli.pipelines.quality import (
     score_labels,
 )
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.train import make_order, make_schedule
 from ccrl_cli.pipelines.trust import TopView, describe_auroc, describe_trust, top_labels
 from ccrl_cli.records import Score
 
@@ -208,8 +208,8 @@ def _plan(
     signals: Mapping[str, bool],
 ) -> dict[str, Any]:
     """Return what the view says of the training that is planned."""
-    order = make_order(profile, labels.confidence)
-    schedule = make_schedule(profile, len(order)) if order else None
+    order = training_order(profile, labels.confidence)
+    schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
     return {
         "pacing": profile.curriculum.pacing,
         "order": profile.curriculum.order,

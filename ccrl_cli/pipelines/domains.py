@@ -8,7 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import SPLITS, DatasetSpec, Split, load_split
+from ccrl_cli.data.catalog import (
+    SPLITS,
+    DatasetSpec,
+    Split,
+    available_splits,
+    load_split,
+    without_duplicates,
+)
 from ccrl_cli.data.prompts import PromptTemplate, get_template, render, type_order
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import PreconditionError, ProfileError, UsageError
@@ -83,6 +90,30 @@ class Domain:
         """Return a split by role, cut to the number of samples that the profile allows."""
         spec = DatasetSpec(self.spec.source, self.spec.splits, self.labels, self.limits.get(name))
         return load_split(spec, name)
+
+    def inputs(self, split: str) -> tuple[tuple[Example, ...], int]:
+        """Return the distinct inputs of a split, and how many equal texts were left out."""
+        if split == TRAINING.split and self.role == TRAINING.role:
+            return self.training_inputs()
+        return without_duplicates(self.split(split).examples)
+
+    def training_inputs(self) -> tuple[tuple[Example, ...], int]:
+        """Return the inputs that labels are made for, and how many equal texts were left out.
+
+        Texts of the test split are left out too, where it is another part of the data: a score on
+        it is then held out. In data without such a part the score is transductive.
+        """
+        examples = self.split("train").examples
+        kept, dropped = without_duplicates(examples, self._held_out())
+        return (kept, dropped) if kept else without_duplicates(examples)
+
+    def _held_out(self) -> tuple[Example, ...]:
+        if self.spec.splits.get("train") == self.spec.splits.get("test"):
+            return ()
+        if "test" not in available_splits(self.spec):
+            return ()
+        whole = DatasetSpec(self.spec.source, self.spec.splits, self.labels)
+        return load_split(whole, "test").examples
 
     def prompt(
         self, example: Example, *, sample: int | None = None, special_tokens: Sequence[str] = ()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest, Generator, SamplingSettings
 from ccrl_cli.generators.registry import backend_class, choose_backend
@@ -49,7 +48,7 @@ class GenerateResult:
         records: pairs in the store now.
         tokens: sampled tokens.
         seconds: wall time of sampling, models' loading included.
-        duplicates: inputs left out because an equal text came before.
+        duplicates: inputs left out because an equal text came before, or is in the test split.
         reportable: False with a mock backend or a cut set of inputs.
     """
 
@@ -76,7 +75,7 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
     """
     started = time.perf_counter()
     domain = load_domain(profile, options.inputs.role)
-    examples, dropped = without_duplicates(domain.split(options.inputs.split).examples)
+    examples, dropped = domain.inputs(options.inputs.split)
     backend, reason = choose_backend(profile.generation.backend)
     reporter.debug(f"backend {backend}: {reason}")
     made: dict[str, int] = {}

@@ -11,7 +11,7 @@ from ccrl_cli.core.pacing import PACINGS
 from ccrl_cli.errors import IntegrityError
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import load_labels
-from ccrl_cli.pipelines.train import make_order, make_schedule
+from ccrl_cli.pipelines.plan import plan_schedule, training_order
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ def _schedule(profile: Profile, reporter: Reporter) -> tuple[int, Schedule]:
     """Return the inputs of the order and the profile's schedule; a plain one without a store."""
     if profile.store_path.exists():
         labels = load_labels(profile, load_domain(profile, "target"))
-        order = make_order(profile, labels.confidence)
+        order = training_order(profile, labels.confidence)
         if order:
-            return len(order), make_schedule(profile, len(order))
+            return len(order), plan_schedule(profile, len(order), len(labels.labels))
     steps = profile.training.max_steps or DEFAULT_STEPS
     reporter.info(f"no store of completions yet: pacings are drawn over {steps} steps")
     section = profile.curriculum

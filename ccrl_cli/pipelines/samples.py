@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import pool
 from ccrl_cli.core.parsing import parse_completion
-from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import TRAINING, Inputs
 from ccrl_cli.records import Example, Parse, Record
@@ -62,8 +61,7 @@ def load_samples(profile: Profile, domain: Domain, inputs: Inputs = TRAINING) ->
         raise PreconditionError(f"there is no completion store at {path}", hint=hint)
     store = CompletionStore(path)
     wanted = _models(profile, store)
-    examples = without_duplicates(domain.split(inputs.split).examples)[0]
-    wanted_inputs = {example.id: example for example in examples}
+    wanted_inputs = {example.id: example for example in domain.inputs(inputs.split)[0]}
     groups: dict[str, list[Samples]] = {}
     for record in store.records(wanted):
         if record.input_id in wanted_inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,23 @@ def warmup_path(profile: Profile) -> Path:
     return profile.run_path / "warmup"
 
 
+def warmup_digest(profile: Profile) -> str:
+    """Return what identifies a warm-up: its settings, its data, the weights it begins with."""
+    from ccrl_cli.config.load import section_digest
+
+    return section_digest(
+        profile, "model", "warmup", "prompt.template", "data.source", "data.type_names", "run.seed"
+    )
+
+
+def finished_warmup(profile: Profile) -> str | None:
+    """Return the digest of the warm-up that a run has, or None."""
+    place = warmup_path(profile) / "warmup.json"
+    if not place.is_file():
+        return None
+    return str(json.loads(place.read_text(encoding="utf-8")).get("digest"))
+
+
 def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
     """Return a model as the profile names it, before any warm-up, downloading it if need be."""
     from ccrl_cli.models.download import ensure_model, model_revision
@@ -50,7 +68,7 @@ def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
     adapter = resolve_adapter(profile.model.adapter)
     parsed = parse_reference(reference)
     folder = ensure_model(parsed, reporter=reporter)
-    return Start(folder, adapter, model_revision(parsed, folder), _weights_digest(adapter))
+    return Start(folder, adapter, model_revision(parsed, folder), adapter_digest(adapter))
 
 
 def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Start:
@@ -62,21 +80,21 @@ def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Sta
     if not profile.warmup.enabled or reference != profile.model.name:
         return base_start(profile, reference, reporter)
     folder = warmup_path(profile)
-    if not (folder / "warmup.json").is_file():
+    known = finished_warmup(profile)
+    if known != warmup_digest(profile):
+        state = "has none" if known is None else "has one with other settings"
         raise PreconditionError(
-            f"the profile starts from a warm-up, and {folder} has none",
+            f"the profile starts from a warm-up, and {folder} {state}",
             hint="run `ccrl warmup` first, or `ccrl run` for everything",
         )
     base = base_start(profile, reference, reporter)
     if profile.warmup.method == "full":
-        return Start(folder / "model", None, _weights_digest(folder / "model"), None)
-    return Start(
-        base.folder, folder / "adapter", base.revision, _weights_digest(folder / "adapter")
-    )
+        return Start(folder / "model", None, adapter_digest(folder / "model"), None)
+    return Start(base.folder, folder / "adapter", base.revision, adapter_digest(folder / "adapter"))
 
 
-def _weights_digest(folder: Path | None) -> str | None:
-    """Return the first 16 digits of the SHA-256 of the weights in a folder."""
+def adapter_digest(folder: Path | None) -> str | None:
+    """Return the first 16 digits of the SHA-256 of the adapter's or model's weights in a folder."""
     if folder is None:
         return None
     from ccrl_cli.models.packages import file_sha256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -11,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.curriculum import CurriculumSampler, Schedule, Stage, order_inputs, stages
+from ccrl_cli.core.curriculum import CurriculumSampler, Stage, stages
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.manifest import run_manifest
+from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
 from ccrl_cli.pipelines.start import Start, starting_policy
 from ccrl_cli.records import PseudoLabel, content_id
 from ccrl_cli.store.runs import RunDirectory
@@ -48,6 +48,8 @@ class TrainOutcome:
         stages: means by stage.
         seconds: wall seconds by part, of this call.
         reportable: False when the labels came from a mock backend.
+        counts: inputs, and completions that did not parse.
+        already_done: this call found the training finished.
     """
 
     adapter: str
@@ -59,45 +61,7 @@ class TrainOutcome:
     seconds: Mapping[str, float]
     reportable: bool
     counts: Mapping[str, int] = field(default_factory=dict)
-
-
-def planned_steps(profile: Profile, num_inputs: int) -> int:
-    """Return the optimiser steps of a training: epochs x N / prompts_per_step, or max_steps."""
-    section = profile.training
-    if section.max_steps:
-        return section.max_steps
-    generation_steps = math.ceil(section.epochs * num_inputs / section.prompts_per_step)
-    return generation_steps * section.num_iterations
-
-
-def make_schedule(profile: Profile, num_inputs: int) -> Schedule:
-    """Return the schedule of a training over N inputs."""
-    section = profile.curriculum
-    optimiser_steps = planned_steps(profile, num_inputs)
-    return Schedule(
-        num_inputs=num_inputs,
-        num_steps=math.ceil(optimiser_steps / profile.training.num_iterations),
-        prompts_per_step=profile.training.prompts_per_step,
-        pacing=section.pacing,
-        start=section.start,
-        power=section.power,
-        alpha=section.alpha,
-        shares=section.shares,
-    )
-
-
-def make_order(profile: Profile, confidence: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the inputs of a training in the order in which they open."""
-    import numpy as np
-
-    section = profile.curriculum
-    seed = derive_seed(profile.run.seed, "curriculum-order")
-    return order_inputs(
-        confidence,
-        section.order,
-        threshold=section.threshold,
-        rng=np.random.Generator(np.random.Philox(seed)),
-    )
+    already_done: bool = False
 
 
 def train(
@@ -105,6 +69,7 @@ def train(
     *,
     reporter: Reporter,
     resume: bool = False,
+    overwrite: bool = False,
     origins: Mapping[str, str] | None = None,
 ) -> TrainOutcome:
     """Train an adapter on the pseudo-labels of the target's training inputs.
@@ -113,6 +78,7 @@ def train(
         profile: the profile.
         reporter: told of progress.
         resume: go on from the last checkpoint; a finished training is left as it is.
+        overwrite: remove the training that the run has, and begin anew.
         origins: origin of each value of the profile, for the manifest.
 
     Raises:
@@ -128,10 +94,12 @@ def train(
     start = starting_policy(profile, profile.model.name, reporter)
     with RunDirectory(profile.run_path) as run:
         digest = _digest(profile, labels, start)
+        if overwrite:
+            _remove(run)
         mark = run.done(STEP, digest)
         if mark is not None and resume:
             reporter.info(f"{run.path} is trained already")
-            return TrainOutcome(**mark.result)
+            return TrainOutcome(**{**mark.result, "already_done": True})
         _check_fresh(run, digest, resume=resume)
         manifest = run_manifest(profile, domain, origins or {})
         run.write_manifest({**manifest, "training_digest": digest})
@@ -161,6 +129,14 @@ def _digest(profile: Profile, labels: LabelSet, start: Start) -> str:
     return content_id("\n".join([settings, start.identity, *facts]))
 
 
+def _remove(run: RunDirectory) -> None:
+    """Remove the training of a run: its adapter, checkpoints, journals, and scores of it."""
+    run.forget(STEP)
+    shutil.rmtree(run.checkpoints_path, ignore_errors=True)
+    shutil.rmtree(run.adapter_path, ignore_errors=True)
+    run.rewind(0)
+
+
 def _check_fresh(run: RunDirectory, digest: str, *, resume: bool) -> None:
     """Refuse to mix two trainings in one run directory; without resume, begin anew is explicit."""
     begun = run.checkpoints_path.exists() or run.adapter_path.exists()
@@ -169,13 +145,14 @@ def _check_fresh(run: RunDirectory, digest: str, *, resume: bool) -> None:
     if not resume:
         raise UsageError(
             f"{run.path} already holds a training",
-            hint="go on with --resume, or name another run: --set run.name=NAME",
+            hint="go on with --resume, replace it with --overwrite, or name another run: "
+            "--set run.name=NAME",
         )
     known = run.read_manifest().get("training_digest") if run.manifest_path.exists() else None
     if known != digest:
         raise UsageError(
             f"{run.path} holds a training with other settings, labels or starting weights",
-            hint="name another run: --set run.name=NAME, or remove that folder",
+            hint="replace it with --overwrite, or name another run: --set run.name=NAME",
         )
 
 
@@ -195,14 +172,14 @@ def _train(
 
     loaded = _load(profile, start)
     task, confidence = _task(profile, domain, labels, loaded)
-    order = make_order(profile, confidence)
+    order = training_order(profile, confidence)
     if not order:
         raise PreconditionError(
             f"no input is left to train on: all {len(labels.labels)} lie below "
             f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
             hint="lower curriculum.threshold or raise training.max_prompt_tokens",
         )
-    schedule = make_schedule(profile, len(order))
+    schedule = plan_schedule(profile, len(order), len(labels.labels))
     seed = derive_seed(profile.run.seed, "curriculum-draws")
     sampler = CurriculumSampler(
         order,
@@ -210,7 +187,7 @@ def _train(
         np.random.Generator(np.random.Philox(seed)),
         gate=profile.curriculum.gate,
     )
-    settings = _settings(profile, len(order))
+    settings = _settings(profile, len(labels.labels))
     with (
         _journals(run) as (metrics, stage_file),
         reporter.progress(settings.num_steps, "train", unit="steps") as progress,

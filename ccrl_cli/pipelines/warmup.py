@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import DatasetSpec, load_split, without_duplicates
+from ccrl_cli.data.catalog import DatasetSpec, available_splits, load_split, without_duplicates
 from ccrl_cli.data.prompts import (
     TypeAugmentation,
     answer,
@@ -21,7 +22,8 @@ from ccrl_cli.data.prompts import (
 )
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.pipelines.start import base_start, warmup_path
+from ccrl_cli.pipelines.manifest import hardware, package_versions
+from ccrl_cli.pipelines.start import base_start, warmup_digest, warmup_path
 from ccrl_cli.store.atomic import write_json
 
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ def warmup(profile: Profile, *, reporter: Reporter) -> WarmupResult:
     started = time.perf_counter()
     section = profile.warmup
     start = base_start(profile, profile.model.name, reporter)
+    digest = warmup_digest(profile)
+    out = warmup_path(profile)
+    _drop_foreign_checkpoints(out, digest)
     loaded = _load(profile, start.folder, start.adapter)
     labelled, digests = _labelled(profile)
     num_steps = section.max_steps or math.ceil(section.epochs * len(labelled) / section.batch_size)
@@ -74,7 +79,6 @@ def warmup(profile: Profile, *, reporter: Reporter) -> WarmupResult:
             hint="raise warmup.max_tokens",
         )
     result = _train(profile, loaded, pairs, num_steps, reporter)
-    out = warmup_path(profile)
     target = out / ("adapter" if section.method == "lora" else "model")
     _save(profile, loaded, target)
     outcome = WarmupResult(
@@ -86,9 +90,30 @@ def warmup(profile: Profile, *, reporter: Reporter) -> WarmupResult:
         seconds=round(time.perf_counter() - started, 1),
         data=digests,
     )
-    write_json(out / "warmup.json", {**asdict(outcome), "profile": profile.warmup.model_dump()})
+    write_json(
+        out / "warmup.json",
+        {
+            **asdict(outcome),
+            "digest": digest,
+            "model": profile.model.name,
+            "revision": start.revision,
+            "profile": profile.warmup.model_dump(),
+            "versions": package_versions(),
+            "hardware": hardware(),
+        },
+    )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return outcome
+
+
+def _drop_foreign_checkpoints(out: Path, digest: str) -> None:
+    """Remove what an interrupted warm-up with other settings left behind, and note ours."""
+    place = out / "begun.json"
+    begun = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
+    if begun != digest:
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        (out / "warmup.json").unlink(missing_ok=True)
+        write_json(place, digest)
 
 
 def _load(profile: Profile, folder: Any, adapter: Any) -> LoadedModel:
@@ -144,7 +169,9 @@ def _save(profile: Profile, loaded: LoadedModel, target: Path) -> None:
 def _labelled(profile: Profile) -> tuple[list[tuple[Example, TypeNames]], dict[str, str]]:
     """Return labelled sentences with the type names of their set, and digests by set."""
     target = DatasetSpec(profile.data.target.reference, {"test": profile.data.target.test_split})
-    held_out = load_split(target, "test").examples
+    # A target of bare sentences has no test file, and then nothing to keep out.
+    has_test = "test" in available_splits(target)
+    held_out = load_split(target, "test").examples if has_test else ()
     rows: list[tuple[Example, TypeNames]] = []
     digests = {}
     source = profile.data.source

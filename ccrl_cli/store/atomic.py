@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically, indented, with a final newline."""
     write_bytes(path, dump_json(value, indent=True) + b"\n")
+
+
+def write_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write JSON Lines atomically."""
+    write_bytes(path, b"".join(dump_json(value) + b"\n" for value in values))
 
 
 def sync_directory(folder: Path) -> None:

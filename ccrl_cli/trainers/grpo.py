@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +18,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.errors import PartialError
-from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.loading import LoadedModel, memory_errors
 from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
 from ccrl_cli.trainers.probe import KlProbe
 from ccrl_cli.trainers.rollouts import Rewards, Rollouts
 from ccrl_cli.trainers.seeding import seed_libraries
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is used on purpose
 
 SAMPLER_FILE = "curriculum.json"
 """State of the sampler, inside a checkpoint."""
@@ -183,6 +186,7 @@ class _Run:
 
     def record(self, step: int, logs: Mapping[str, float]) -> None:
         """Hand out the record of a step; raises PartialError on a loss that is not finite."""
+        drawn = [input_id for input_id, _ in self.rewards.groups]
         for input_id, spread in self.rewards.groups:
             self.sampler.observe(input_id, spread)
         self.rewards.groups.clear()
@@ -191,6 +195,7 @@ class _Run:
         parts = self._split_seconds()
         record: dict[str, Any] = {
             "step": step,
+            "inputs": drawn,
             "num_open": schedule.num_open(generation_step),
             "open_share": schedule.num_open(generation_step) / schedule.num_inputs,
             "loss": logs["loss"],
@@ -279,6 +284,7 @@ def train_grpo(
         resumed_from = int(checkpoint.name.split("-")[-1])
         sampler.load_state_dict(json.loads((checkpoint / SAMPLER_FILE).read_text(encoding="utf-8")))
         hooks.on_resume(resumed_from)
-    run.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with memory_errors("training.micro_batch_size"):
+        run.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     run.trainer.model.eval()
     return TrainResult(run.trainer.state.global_step, resumed_from, dict(run.seconds))

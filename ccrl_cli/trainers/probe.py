@@ -11,6 +11,7 @@ import torch
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.models.decoding import PromptRequest, Sampling, decode_batch, left_pad
 from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.merging import merged_adapter
 from ccrl_cli.trainers.base import GrpoSettings
 
 
@@ -65,10 +66,10 @@ class KlProbe:
             for place, ids in enumerate(self._prompts)
         ]
         sampling = Sampling(1.0, self._settings.max_completion_tokens)
-        found = decode_batch(
-            model, requests, sampling, end_ids=self._loaded.end_ids, pad_id=self._loaded.pad_id
-        )
-        return [(self._prompts[place], samples[0].token_ids) for place, samples in sorted(found)]
+        ends, pad = self._loaded.end_ids, self._loaded.pad_id
+        with merged_adapter(model):
+            found = sorted(decode_batch(model, requests, sampling, end_ids=ends, pad_id=pad))
+        return [(self._prompts[place], samples[0].token_ids) for place, samples in found]
 
     def _logprobs(self, model: Any, rows: list[tuple[list[int], list[int]]]) -> torch.Tensor:
         """Return the log-probabilities of all answer tokens in one vector."""

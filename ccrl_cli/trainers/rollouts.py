@@ -12,6 +12,7 @@ from ccrl_cli.core.rewards import score
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
 from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.merging import merged_adapter
 from ccrl_cli.trainers.base import GrpoSettings, TrainTask
 
 PARTS = ("overlap", "format", "length")
@@ -83,15 +84,16 @@ class Rollouts:
         was_training = model.training
         model.eval()
         try:
-            return dict(
-                decode_batch(
-                    model,
-                    requests,
-                    sampling,
-                    end_ids=self._loaded.end_ids,
-                    pad_id=self._loaded.pad_id,
+            with merged_adapter(model):
+                return dict(
+                    decode_batch(
+                        model,
+                        requests,
+                        sampling,
+                        end_ids=self._loaded.end_ids,
+                        pad_id=self._loaded.pad_id,
+                    )
                 )
-            )
         finally:
             model.train(was_training)
 

@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.loading import LoadedModel, memory_errors
 
 IGNORED = -100
 """Label of tokens that carry no loss."""
@@ -199,7 +199,10 @@ def train_supervised(
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     model.train()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    with memory_errors("warmup.micro_batch_size"):
+        trainer.train(
+            resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None
+        )
     model.eval()
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
     tail = losses[-max(1, len(losses) // 10) :]

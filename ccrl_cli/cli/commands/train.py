@@ -15,17 +15,24 @@ ORDER = setting("curriculum.order", str, "confidence, random or anti.")
 EPOCHS = setting("training.epochs", float, "Passes over all target inputs.")
 STEPS = setting("training.max_steps", int, "Optimiser steps; epochs then no longer decides.")
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the training that this run has.")
+]
 
 
 @command(app, "train", PACING, ORDER, EPOCHS, STEPS)
-def train(invocation: Invocation, resume: Resume = False) -> None:
+def train(invocation: Invocation, resume: Resume = False, overwrite: Overwrite = False) -> None:
     """Train with GRPO on pseudo-labels, the surest first."""
     from ccrl_cli.cli.output import format_table
     from ccrl_cli.pipelines.train import train as run
 
     loaded = invocation.load()
     result = run(
-        loaded.profile, reporter=invocation.reporter, resume=resume, origins=loaded.origins
+        loaded.profile,
+        reporter=invocation.reporter,
+        resume=resume,
+        overwrite=overwrite,
+        origins=loaded.origins,
     )
     columns = ["stage", "steps", "open", "reward", "overlap", "kl", "no spread"]
     rows = [

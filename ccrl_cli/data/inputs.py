@@ -1,0 +1,92 @@
+"""Unlabelled texts to predict on: every line of the input is one text, empty ones too."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccrl_cli.data.examples import text_lines
+from ccrl_cli.data.readers import file_format, read_examples
+from ccrl_cli.errors import DataError, PreconditionError
+
+
+@dataclass(frozen=True, slots=True)
+class InputText:
+    """One text, and the ``id`` that its line gave it (None without one)."""
+
+    text: str
+    id: str | int | None = None
+
+
+def read_texts(path: Path) -> list[InputText]:
+    """Return the texts of a file; lines of text and JSON Lines keep their count and order.
+
+    Other formats (CoNLL, CSV, Parquet) are read as data sets are, where empty rows are left out.
+
+    Raises:
+        PreconditionError: the file does not exist or cannot be read.
+        DataError: the format is not known, or a line is malformed.
+    """
+    kind = file_format(path)
+    if kind not in ("text", "jsonl"):
+        return [InputText(example.text) for example in read_examples(path).examples]
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise PreconditionError(f"{path} does not exist", hint="check the path") from None
+    except OSError as error:
+        raise PreconditionError(
+            f"{path} cannot be read ({error.strerror})", hint="check the path and its permissions"
+        ) from None
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(
+                f"{path}: the gzip file is damaged ({error})", hint="fetch or write it again"
+            ) from None
+    return parse_texts(content, str(path), json_lines=kind == "jsonl")
+
+
+def parse_texts(content: bytes, source: str, *, json_lines: bool | None = None) -> list[InputText]:
+    """Return the texts of lines.
+
+    Args:
+        content: UTF-8 bytes.
+        source: what to call them in messages.
+        json_lines: whether each line is a JSON object with ``text`` (and maybe ``id``); None: if
+            the first line that is not blank is one.
+
+    Raises:
+        DataError: the bytes are not UTF-8, or a line is no such object.
+    """
+    lines = list(text_lines(content, source))
+    if json_lines is None:
+        first = next((line for _, line in lines if line.strip()), "")
+        json_lines = _as_object(first) is not None
+    if not json_lines:
+        return [InputText(line) for _, line in lines]
+    return [_from_json(line, f"{source}:{number}") for number, line in lines if line.strip()]
+
+
+def _from_json(line: str, where: str) -> InputText:
+    row = _as_object(line)
+    if row is None or not isinstance(row["text"], str):
+        raise DataError(
+            f'{where}: the line is no JSON object with "text"',
+            hint='write {"text": "..."} on each line, or plain text in a .txt file',
+        )
+    name = row.get("id")
+    return InputText(row["text"], name if isinstance(name, str | int) else None)
+
+
+def _as_object(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and "text" in value else None

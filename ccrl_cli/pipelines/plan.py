@@ -1,0 +1,68 @@
+"""The plan of a training: its order of inputs, its steps, its schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccrl_cli.core.curriculum import Schedule, order_inputs
+from ccrl_cli.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+
+# As in core.pacing: 0.1 passes over 30 inputs, 3 a step, are 1 step, not the ceiling of 1.0…02.
+_ROUNDING = 1e-12
+
+
+def training_order(profile: Profile, confidence: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the inputs in the order in which a profile opens them, those below threshold left out.
+
+    Args:
+        profile: the profile.
+        confidence: confidence by input id.
+    """
+    section = profile.curriculum
+    rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
+    return order_inputs(confidence, section.order, threshold=section.threshold, rng=rng)
+
+
+def planned_steps(profile: Profile, num_inputs: int) -> int:
+    """Return the optimiser steps of a profile: its ``max_steps``, else its passes over all inputs.
+
+    One set of rollouts serves ``num_iterations`` of them.
+
+    Args:
+        profile: the profile.
+        num_inputs: N, inputs with a pseudo-label, those below the threshold too: a threshold does
+            not shrink the update budget.
+    """
+    section = profile.training
+    if section.max_steps is not None:
+        return section.max_steps
+    exact = section.epochs * num_inputs / section.prompts_per_step
+    return max(1, math.ceil(exact * (1 - _ROUNDING))) * section.num_iterations
+
+
+def plan_schedule(profile: Profile, num_ordered: int, num_inputs: int) -> Schedule:
+    """Return how many inputs are open at each generation step of a profile's training.
+
+    Args:
+        profile: the profile.
+        num_ordered: inputs in the order, at least 1.
+        num_inputs: N that the update budget counts, see :func:`planned_steps`.
+    """
+    section = profile.curriculum
+    return Schedule(
+        num_inputs=num_ordered,
+        num_steps=math.ceil(planned_steps(profile, num_inputs) / profile.training.num_iterations),
+        prompts_per_step=profile.training.prompts_per_step,
+        pacing=section.pacing,
+        start=section.start,
+        power=section.power,
+        alpha=section.alpha,
+        shares=section.shares,
+    )

@@ -1,0 +1,211 @@
+"""Report: gather what runs left behind and write one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ccrl_cli.core.discrimination import auroc_interval
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.data.catalog import without_duplicates
+from ccrl_cli.errors import CcrlError, PreconditionError
+from ccrl_cli.pipelines.domains import load_domain
+from ccrl_cli.pipelines.labels import load_labels
+from ccrl_cli.pipelines.quality import label_quality_by_bin, score_labels
+from ccrl_cli.pipelines.trust import describe_auroc
+from ccrl_cli.records import Score
+from ccrl_cli.report.drawing import require_report_packages
+from ccrl_cli.report.page import focus_of, render_page
+from ccrl_cli.report.values import ROLES, LabelBin, LabelFacts, RunFacts
+from ccrl_cli.store.atomic import write_text
+from ccrl_cli.store.predictions import read_predictions
+from ccrl_cli.store.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.reporting import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class ReportResult:
+    """What was written.
+
+    Attributes:
+        path: the page.
+        bytes: its size.
+        headline: its answer in a sentence.
+        caveats: what must be said beside it.
+        reportable: False if any run says that its numbers are not to be reported.
+        runs: names of the runs on it.
+        figures: names of the figures on it.
+    """
+
+    path: str
+    bytes: int
+    headline: str
+    caveats: tuple[str, ...]
+    reportable: bool
+    runs: tuple[str, ...]
+    figures: tuple[str, ...]
+
+
+def report(
+    folders: Sequence[Path],
+    *,
+    output: Path | None = None,
+    title: str | None = None,
+    reporter: Reporter,
+) -> ReportResult:
+    """Write the page of one run, or of several that are compared.
+
+    Args:
+        folders: run directories; the first of the curriculum arm, else the first, is shown in full.
+        output: file to write; None: ``report.html`` in the run's directory, or beside several.
+        title: heading; None: what the first run's profile says, else the names of the runs.
+        reporter: told of what could not be read.
+
+    Raises:
+        PreconditionError: a folder is no run, or a package is missing.
+        IntegrityError: a file of a run is damaged.
+    """
+    require_report_packages()
+    paths = list(dict.fromkeys(Path(folder) for folder in folders))
+    warnings: list[str] = []
+    runs = [_gather(path, warnings) for path in paths]
+    focus = focus_of(runs)
+    place = runs.index(focus)
+    runs[place] = replace(focus, labels=_labels(paths[place], focus.manifest, warnings))
+    for warning in warnings:
+        reporter.warn(warning)
+    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = render_page(runs, title=title or _title(runs), created=created, warnings=tuple(warnings))
+    target = output or _place(paths)
+    try:
+        write_text(target, page.html)
+    except OSError as error:
+        raise PreconditionError(
+            f"{target} cannot be written: {error.strerror}", hint="choose another --output FILE"
+        ) from error
+    return ReportResult(
+        path=str(target),
+        bytes=len(page.html.encode("utf-8")),
+        headline=page.headline.text,
+        caveats=page.headline.caveats,
+        reportable=all(bool((run.evaluation or {}).get("reportable")) for run in runs),
+        runs=tuple(run.name for run in runs),
+        figures=page.figures,
+    )
+
+
+def _place(paths: Sequence[Path]) -> Path:
+    """Return where the page goes: into the one run, or beside the first of several."""
+    if len(paths) == 1:
+        return RunDirectory(paths[0]).report_path
+    return paths[0].resolve().parent / "report.html"
+
+
+def _title(runs: Sequence[RunFacts]) -> str:
+    stated = ((runs[0].manifest.get("profile") or {}).get("report") or {}).get("title")
+    if stated:
+        return str(stated)
+    return runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more"
+
+
+def _gather(path: Path, warnings: list[str]) -> RunFacts:
+    """Read everything of one run; what is missing is named in `warnings`."""
+    run = RunDirectory(path)
+    name = path.resolve().name
+    manifest = run.read_manifest()
+    marks = run.steps()
+    evaluation = run.read_evaluation() if run.evaluation_path.exists() else None
+    if evaluation is None:
+        warnings.append(f"{name} has no evaluation.json: `ccrl evaluate` makes it")
+    elif (mark := marks.get("train")) is not None and isinstance(mark.result, dict):
+        # Scores of a whole split are still not to be reported if mock labels were trained on.
+        trained = bool(mark.result.get("reportable", True))
+        evaluation["reportable"] = bool(evaluation.get("reportable")) and trained
+    predictions = {
+        (role, when): read_predictions(run.predictions_path(f"{role}-{when}"))
+        for role in ROLES
+        for when in ("before", "after")
+        if run.predictions_path(f"{role}-{when}").exists()
+    }
+    return RunFacts(
+        name=name,
+        manifest=manifest,
+        evaluation=evaluation,
+        metrics=run.read_journal("metrics"),
+        stages=run.read_journal("stages"),
+        predictions=predictions,
+        seconds={step: mark.seconds for step, mark in marks.items()},
+    )
+
+
+def _labels(path: Path, manifest: Mapping[str, Any], warnings: list[str]) -> LabelFacts | None:
+    """Derive the run's pseudo-labels again from its store; None where that is not possible."""
+    try:
+        profile = _profile(path, manifest)
+        return label_facts(profile)
+    except (CcrlError, ValueError) as error:
+        warnings.append(f"the pseudo-labels of {path.resolve().name} are not shown: {error}")
+        return None
+
+
+def _profile(path: Path, manifest: Mapping[str, Any]) -> Profile:
+    """Return the run's own profile, at the place where its directory is now."""
+    from ccrl_cli.config.schema import Profile
+
+    values = dict(manifest.get("profile") or {})
+    folder = path.resolve()
+    values["run"] = {**values.get("run", {}), "dir": str(folder.parent), "name": folder.name}
+    return Profile.model_validate(values)
+
+
+def label_facts(profile: Profile) -> LabelFacts:
+    """Return the pseudo-labels of a profile with their quality where gold exists.
+
+    Raises:
+        PreconditionError: the store or the data cannot be found.
+        IntegrityError: the store is damaged.
+        ValueError: the confidence cannot be computed from these completions.
+    """
+    domain = load_domain(profile, "target")
+    found = load_labels(profile, domain)
+    examples = {e.id: e for e in without_duplicates(domain.split("train").examples)[0]}
+    scores = score_labels(found.labels, examples, domain.labels)
+    bins = label_quality_by_bin(found.labels, scores)
+    total = sum((item.score for item in scores.values()), Score())
+    judged = tuple(
+        (found.labels[key].confidence, item.exact, item.score.f1) for key, item in scores.items()
+    )
+    return LabelFacts(
+        metric=profile.confidence.metric,
+        rule=profile.confidence.label,
+        confidences=tuple(label.confidence for label in found.labels.values()),
+        judged=judged,
+        bins=tuple(
+            LabelBin(part.low, part.high, part.count, part.oracle_f1, part.oracle_exact)
+            for part in bins
+        ),
+        f1=total.f1 if scores else None,
+        exact=sum(item.exact for item in scores.values()) / len(scores) if scores else None,
+        finding=_finding(profile, judged),
+        num_missing=found.num_missing,
+        num_invalid=found.num_invalid,
+        num_completions=found.num_completions,
+    )
+
+
+def _finding(profile: Profile, judged: Sequence[tuple[float, bool, float]]) -> str | None:
+    """Return what confidence is worth, in a sentence; None without gold."""
+    if not judged:
+        return None
+    right = [float(exact) for _, exact, _ in judged]
+    rng = np.random.default_rng(derive_seed(profile.run.seed, "auroc"))
+    auroc = auroc_interval([confidence for confidence, _, _ in judged], right, rng)
+    return describe_auroc(auroc, int(sum(right)), len(right))

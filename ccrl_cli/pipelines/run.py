@@ -1,0 +1,148 @@
+"""Run: the whole pipeline of a profile, each step skipped when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from ccrl_cli.pipelines.curriculum import CurriculumView, show_curriculum
+from ccrl_cli.pipelines.evaluate import EvaluationResult, evaluate
+from ccrl_cli.pipelines.generate import GenerateOptions, GenerateResult, generate
+from ccrl_cli.pipelines.start import finished_warmup, warmup_digest, warmup_path
+from ccrl_cli.pipelines.train import TrainOutcome, train
+from ccrl_cli.pipelines.warmup import warmup
+from ccrl_cli.store.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.reporting import Reporter
+
+T = TypeVar("T")
+
+NUM_BINS = 5
+"""Bins of confidence in the closing table."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """One step of a run.
+
+    Attributes:
+        name: ``warmup``, ``generate``, ``train`` or ``evaluate``.
+        seconds: wall time of the call that finished it.
+        skipped: it was done before this call.
+    """
+
+    name: str
+    seconds: float
+    skipped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run ends with.
+
+    Attributes:
+        steps: the steps in order, with their times.
+        curriculum: pseudo-labels by confidence, and the stages.
+        training: what the training did.
+        evaluation: F1 of target and source, before and after.
+        files: what lies where.
+        reportable: False with a mock backend or a part of the data.
+    """
+
+    steps: tuple[StepTime, ...]
+    curriculum: CurriculumView
+    training: TrainOutcome
+    evaluation: EvaluationResult
+    files: Mapping[str, str]
+    reportable: bool
+
+
+def run(
+    profile: Profile, *, reporter: Reporter, origins: Mapping[str, str] | None = None
+) -> RunResult:
+    """Warm up if asked, generate, order, train, evaluate; what is done is not done again.
+
+    Raises:
+        CcrlError: what its steps raise; a further call goes on where this one stopped.
+    """
+    clock = _Clock(RunDirectory(profile.run_path))
+    if profile.warmup.enabled:
+        if finished_warmup(profile) == warmup_digest(profile):
+            clock.skip("warmup")
+        else:
+            clock.time("warmup", lambda: warmup(profile, reporter=reporter))
+    made = clock.time("generate", lambda: _generate(profile, reporter), done=_nothing_new)
+    view = show_curriculum(profile, num_bins=NUM_BINS, reporter=reporter)
+    trained = clock.time(
+        "train",
+        lambda: train(profile, reporter=reporter, resume=True, origins=origins),
+        done=lambda outcome: outcome.already_done,
+    )
+    scores = clock.time(
+        "evaluate",
+        lambda: evaluate(profile, reporter=reporter, origins=origins),
+        done=lambda result: result.answered == 0,
+    )
+    return RunResult(
+        steps=tuple(clock.steps),
+        curriculum=view,
+        training=trained,
+        evaluation=scores,
+        files=_files(profile),
+        reportable=made.reportable and trained.reportable and scores.reportable,
+    )
+
+
+def _generate(profile: Profile, reporter: Reporter) -> GenerateResult:
+    return generate(profile, GenerateOptions(resume=True), reporter=reporter)
+
+
+def _nothing_new(result: GenerateResult) -> bool:
+    return not sum(result.generated.values())
+
+
+class _Clock:
+    """Times the steps and keeps the times in the run directory, for calls that skip them."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self.steps: list[StepTime] = []
+
+    def time(
+        self, name: str, work: Callable[[], T], *, done: Callable[[T], bool] = lambda _: False
+    ) -> T:
+        """Do a step; if it found everything done, its time is that of the call that did it."""
+        started = time.perf_counter()
+        result = work()
+        if done(result):
+            self.skip(name)
+            return result
+        seconds = time.perf_counter() - started
+        with self._directory as run:
+            run.mark_done(f"run-{name}", "", seconds=round(seconds, 1))
+        self.steps.append(StepTime(name, round(seconds, 1), skipped=False))
+        return result
+
+    def skip(self, name: str) -> None:
+        """Note a step that was done before."""
+        mark = self._directory.steps().get(f"run-{name}")
+        self.steps.append(StepTime(name, mark.seconds if mark else 0.0, skipped=True))
+
+
+def _files(profile: Profile) -> dict[str, str]:
+    directory = RunDirectory(profile.run_path)
+    places = {
+        "completions": profile.store_path,
+        "warm-up": warmup_path(profile),
+        "adapter": directory.adapter_path,
+        "step records": directory.journal_path("metrics"),
+        "stage records": directory.journal_path("stages"),
+        "scores": directory.evaluation_path,
+        "target predictions": directory.predictions_path("target-after"),
+        "source predictions": directory.predictions_path("source-after"),
+    }
+    return {name: str(place) for name, place in places.items() if place.exists()}

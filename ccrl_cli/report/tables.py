@@ -1,0 +1,262 @@
+"""The tables of a page, as rows of words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ccrl_cli.core.statistics import Spread, seed_spread
+from ccrl_cli.report.values import ROLES, RunFacts
+from ccrl_cli.report.verdict import percent, points
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell: its words, smaller words under them, and how it is to be read.
+
+    Attributes:
+        text: the value.
+        detail: smaller, for example an interval.
+        tone: ``up``, ``down`` or nothing.
+        bar: share of the cell's width that a bar fills, in [0, 1].
+    """
+
+    text: str
+    detail: str = ""
+    tone: str = ""
+    bar: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: names of the columns, rows of cells; the first cell of a row names it."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+_SHARES = (
+    ("precision", "Precision"),
+    ("recall", "Recall"),
+    ("macro_f1", "Macro F1"),
+    ("seqeval_f1", "seqeval F1"),
+    ("exact_share", "Whole sentence right"),
+    ("hallucinated_share", "Not in the text"),
+    ("invalid_share", "Invalid answers"),
+    ("repaired_share", "Repaired answers"),
+    ("truncated_share", "Cut off answers"),
+)
+
+
+#: More types than this that were predicted without being in the gold labels share one row.
+MOST_STRAYS = 3
+
+
+def score_table(run: RunFacts) -> Table | None:
+    """Return all scores of both domains, before, after and the change; None without any."""
+    roles = [role for role in ROLES if run.domain(role)]
+    if not roles:
+        return None
+    columns = ["percent"]
+    for role in roles:
+        columns += [f"{role}, before", "after", "change"]
+    rows = [(Cell("Micro F1"), *(c for role in roles for c in _f1_cells(run.domain(role))))]
+    for key, title in _SHARES:
+        cells = [c for role in roles for c in _share_cells(run.domain(role), key)]
+        if any(cell.text != "–" for cell in cells):
+            rows.append((Cell(title), *cells))
+    return Table(tuple(columns), tuple(rows))
+
+
+def _f1_cells(domain: Mapping[str, Any]) -> Iterator[Cell]:
+    for when in ("before", "after"):
+        scores = domain.get(when)
+        yield Cell("–") if not scores else Cell(percent(scores["f1"]), _range(scores))
+    yield change_cell(domain.get("delta_f1"))
+
+
+def change_cell(change: Mapping[str, float] | None) -> Cell:
+    """Return a change of F1 with its interval; coloured when the interval leaves out 0."""
+    if not change:
+        return Cell("–")
+    tone = "up" if change["low"] > 0 else "down" if change["high"] < 0 else ""
+    return Cell(
+        points(change["value"]), f"{points(change['low'])} to {points(change['high'])}", tone
+    )
+
+
+def _range(scores: Mapping[str, Any]) -> str:
+    if scores.get("f1_low") is None or scores.get("f1_high") is None:
+        return ""
+    return f"{percent(scores['f1_low'])} to {percent(scores['f1_high'])}"
+
+
+def _share_cells(domain: Mapping[str, Any], key: str) -> Iterator[Cell]:
+    old, new = ((domain.get(when) or {}).get(key) for when in ("before", "after"))
+    for value in (old, new):
+        yield Cell("–") if value is None else Cell(percent(value))
+    yield Cell("–") if old is None or new is None else Cell(points(new - old))
+
+
+def type_table(domain: Mapping[str, Any]) -> Table | None:
+    """Return F1 by type before and after, most gold mentions first; None without scores."""
+    before = (domain.get("before") or {}).get("per_type") or {}
+    after = (domain.get("after") or {}).get("per_type") or {}
+    names = sorted(
+        {*before, *after},
+        key=lambda name: (-(after.get(name) or before[name])["gold"], name),
+    )
+    if not names:
+        return None
+    strays = [name for name in names if not (after.get(name) or before[name])["gold"]]
+    if len(strays) <= MOST_STRAYS:
+        strays = []
+    rows: list[tuple[Cell, ...]] = []
+    for name in names[: len(names) - len(strays)]:
+        old, new = before.get(name), after.get(name)
+        # A type that is named before training alone has no mention after it.
+        shown = new or ({**before[name], "predicted": 0} if after else before[name])
+        change = None if not old or not new else new["f1"] - old["f1"]
+        rows.append(
+            (
+                Cell(name),
+                Cell(str(shown["gold"])),
+                Cell(str(shown["predicted"])),
+                Cell(percent(shown["precision"]) if shown["predicted"] else "–"),
+                Cell(percent(shown["recall"]) if shown["gold"] else "–"),
+                Cell("–") if not old else Cell(percent(old["f1"]), bar=old["f1"]),
+                Cell("–") if not new else Cell(percent(new["f1"]), bar=new["f1"]),
+                Cell("–" if change is None else points(change)),
+            )
+        )
+    if strays:
+        made = sum((after or before).get(name, {"predicted": 0})["predicted"] for name in strays)
+        others = Cell(f"{len(strays)} other types, without gold")
+        rows.append((others, Cell("0"), Cell(str(made)), *[Cell("–")] * 5))
+    columns = ("type", "gold", "predicted", "P %", "R %", "F1 before %", "F1 after %", "change")
+    return Table(columns, tuple(rows))
+
+
+_STAGE_COLUMNS = (
+    ("reward", "reward"),
+    ("reward_overlap", "overlap"),
+    ("kl", "KL"),
+    ("zero_spread_share", "groups without spread %"),
+    ("valid_share", "valid answers %"),
+    ("entities", "entities an answer"),
+)
+
+
+def stage_table(stages: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Return the means by stage; None without stages."""
+    if not stages:
+        return None
+    keys = [(key, title) for key, title in _STAGE_COLUMNS if any(key in s for s in stages)]
+    rows = tuple(
+        (
+            Cell(str(stage["stage"])),
+            Cell(str(stage["steps"])),
+            Cell(str(stage["num_open"])),
+            *(Cell(_stage_value(stage.get(key), title)) for key, title in keys),
+        )
+        for stage in stages
+    )
+    return Table(("stage", "steps", "open inputs", *(title for _, title in keys)), rows)
+
+
+def _stage_value(value: float | None, title: str) -> str:
+    if value is None:
+        return "–"
+    return percent(value) if title.endswith("%") else f"{value:.3f}"
+
+
+def arm_table(runs: Sequence[RunFacts]) -> Table:
+    """Return one row an arm: mean and spread over its seeds of what was scored."""
+    arms = list(dict.fromkeys(run.arm for run in runs))
+    best = {
+        role: max(
+            (_spread(runs, arm, role) for arm in arms),
+            key=lambda s: -1.0 if s is None else s.mean,
+            default=None,
+        )
+        for role in ROLES
+    }
+    rows = []
+    for arm in arms:
+        mine = [run for run in runs if run.arm == arm]
+        cells = [Cell(arm), Cell(str(len(mine)))]
+        for role in ROLES:
+            spread = _spread(runs, arm, role)
+            cells.append(_spread_cell(spread, best=spread is not None and spread == best[role]))
+        lost = [run.evaluation.get("forgetting") for run in mine if run.evaluation]
+        cells.append(_points_cell([value for value in lost if value is not None]))
+        cells.append(_mean_cell([kl for run in mine if (kl := last_kl(run)) is not None], "{:.3f}"))
+        cells.append(_mean_cell([float(len(run.metrics)) for run in mine], "{:.0f}"))
+        rows.append(tuple(cells))
+    columns = ("arm", "seeds", "target F1 %", "source F1 %", "forgetting", "KL", "steps")
+    return Table(columns, tuple(rows))
+
+
+def _spread(runs: Sequence[RunFacts], arm: str, role: str) -> Spread | None:
+    found = [final_f1(run, role) for run in runs if run.arm == arm]
+    values = [value for value in found if value is not None]
+    return seed_spread(values) if values else None
+
+
+def arm_scores(runs: Sequence[RunFacts]) -> list[tuple[str, list[float], list[float]]]:
+    """Return (arm, target F1 of its seeds, source F1 of its seeds)."""
+    found = []
+    for arm in dict.fromkeys(run.arm for run in runs):
+        mine = [run for run in runs if run.arm == arm]
+        target, source = (
+            [value for run in mine if (value := final_f1(run, role)) is not None] for role in ROLES
+        )
+        found.append((arm, target, source))
+    return found
+
+
+def final_f1(run: RunFacts, role: str) -> float | None:
+    """Return the F1 that a run ends with; an arm without training ends where it began."""
+    after = run.f1(role, "after")
+    return run.f1(role, "before") if after is None else after
+
+
+def _spread_cell(spread: Spread | None, *, best: bool) -> Cell:
+    if spread is None:
+        return Cell("–")
+    detail = "" if spread.deviation is None else f"± {percent(spread.deviation)}"
+    return Cell(percent(spread.mean), detail, "best" if best else "")
+
+
+def _points_cell(values: Sequence[float]) -> Cell:
+    if not values:
+        return Cell("–")
+    spread = seed_spread(values)
+    detail = "" if spread.deviation is None else f"± {percent(spread.deviation)}"
+    return Cell(points(spread.mean), detail)
+
+
+def _mean_cell(values: Sequence[float], form: str) -> Cell:
+    return Cell(form.format(sum(values) / len(values))) if values else Cell("–")
+
+
+def last_kl(run: RunFacts) -> float | None:
+    """Return the last KL that was measured."""
+    measured = [record["kl"] for record in run.metrics if record.get("kl") is not None]
+    return float(measured[-1]) if measured else None
+
+
+def run_table(runs: Sequence[RunFacts]) -> Table:
+    """Return one row a run: target and source before, after and change."""
+    rows = []
+    for run in runs:
+        cells = [Cell(run.name), Cell(run.arm), Cell(str(run.seed))]
+        for role in ROLES:
+            domain = run.domain(role)
+            value = final_f1(run, role)
+            cells.append(Cell("–" if value is None else percent(value)))
+            cells.append(change_cell(domain.get("delta_f1")))
+        rows.append(tuple(cells))
+    columns = ("run", "arm", "seed", "target F1 %", "change", "source F1 %", "change")
+    return Table(columns, tuple(rows))
