@@ -20,7 +20,9 @@ class Skip(StrEnum):
 
 
 MODELS = setting("generation.models", list[str], "Model that generates; may repeat.", "--model")
-BACKEND = setting("generation.backend", str, "auto, transformers or mock.")
+BACKEND = setting(
+    "generation.backend", str, "auto, transformers, unsloth, vllm, openai, ollama or mock."
+)
 COUNT = setting("generation.num_completions", int, "K, completions of one input.", "-k")
 BATCH = setting("generation.batch_size", int, "Inputs in flight.")
 STORE = setting("generation.store", str, "File of the completions.")
@@ -40,9 +42,20 @@ SplitOption = Annotated[
 ]
 Shard = Annotated[str | None, typer.Option("--shard", help="I/N: this part of a job array.")]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Generate on a Ray cluster: HOST:PORT; without it the one of this machine.",
+        show_default=False,
+    ),
+]
+WORKERS = setting("generation.ray_workers", int, "Processes on the cluster.", "--ray-workers")
 
-@command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE)
-def generate(
+
+@command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE, WORKERS)
+def generate(  # noqa: PLR0913 (one parameter a flag)
     invocation: Invocation,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -50,6 +63,7 @@ def generate(
     max_samples: MaxSamples = None,
     shard: Shard = None,
     split: SplitOption = "train",
+    ray: Ray = None,
 ) -> None:
     """Sample K completions of each target input, each on disk as soon as it is done."""
     from ccrl_cli.pipelines.domains import parse_split
@@ -65,6 +79,7 @@ def generate(
         max_samples=max_samples,
         shard=parse_shard(shard) if shard else None,
         inputs=parse_split(split),
+        ray=ray,
     )
     result = run(loaded.profile, options, reporter=invocation.reporter)
     new = sum(result.generated.values())
@@ -76,6 +91,11 @@ def generate(
     invocation.finish(
         result,
         text="\n".join(lines),
-        counts={"generated": new, "records": result.records, "duplicates": result.duplicates},
+        counts={
+            "generated": new,
+            "records": result.records,
+            "duplicates": result.duplicates,
+            "too_long": result.too_long,
+        },
         status="done" if new else "nothing",
     )
