@@ -139,7 +139,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="first so many sentences; for a trial")
     parser.add_argument("--backend", default="transformers", help="transformers or mock")
     parser.add_argument(
-        "--constrained", action="store_true", help="sample a third time, held to the listed types"
+        "--constrained",
+        action="store_true",
+        help="sample a third time, held to the listed types (--backend vllm)",
     )
     parser.add_argument("--no-type-scores", action="store_true", help="leave type evidence out")
     parser.add_argument("--out", default="label-quality", help="result files without suffix")
