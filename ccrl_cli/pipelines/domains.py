@@ -91,9 +91,12 @@ class Domain:
         spec = DatasetSpec(self.spec.source, self.spec.splits, self.labels, self.limits.get(name))
         return load_split(spec, name)
 
-    def inputs(self, split: str) -> tuple[tuple[Example, ...], int]:
-        """Return the distinct inputs of a split, and how many equal texts were left out."""
-        if split == TRAINING.split and self.role == TRAINING.role:
+    def unique_inputs(self, split: str) -> tuple[tuple[Example, ...], int]:
+        """Return the inputs of a split, equal texts once, and how many were left out.
+
+        Those of the training split are :meth:`training_inputs`.
+        """
+        if split == "train" and self.role == "target":
             return self.training_inputs()
         return without_duplicates(self.split(split).examples)
 

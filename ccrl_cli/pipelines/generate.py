@@ -39,8 +39,8 @@ class GenerateOptions:
     skip: Literal["pair", "input"] = "pair"
     max_samples: int | None = None
     shard: tuple[int, int] | None = None
-    inputs: Inputs = TRAINING
     ray: str | None = None
+    inputs: Inputs = TRAINING
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
     """
     started = time.perf_counter()
     domain = load_domain(profile, options.inputs.role)
-    examples, dropped = domain.inputs(options.inputs.split)
+    examples, dropped = domain.unique_inputs(options.inputs.split)
     backend, reason = pick_backend(profile)
     reporter.debug(f"backend {backend}: {reason}")
     made: dict[str, int] = {}

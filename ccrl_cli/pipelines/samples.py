@@ -61,7 +61,8 @@ def load_samples(profile: Profile, domain: Domain, inputs: Inputs = TRAINING) ->
         raise PreconditionError(f"there is no completion store at {path}", hint=hint)
     store = CompletionStore(path)
     wanted = _models(profile, store)
-    wanted_inputs = {example.id: example for example in domain.inputs(inputs.split)[0]}
+    examples = domain.unique_inputs(inputs.split)[0]
+    wanted_inputs = {example.id: example for example in examples}
     groups: dict[str, list[Samples]] = {}
     for record in store.records(wanted):
         if record.input_id in wanted_inputs:

@@ -55,15 +55,15 @@ WORKERS = setting("generation.ray_workers", int, "Processes on the cluster.", "-
 
 
 @command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE, WORKERS)
-def generate(  # noqa: PLR0913 (one parameter a flag)
+def generate(  # noqa: PLR0913 (each is a flag)
     invocation: Invocation,
     resume: Resume = False,
     overwrite: Overwrite = False,
     skip: SkipOption = Skip.pair,
     max_samples: MaxSamples = None,
     shard: Shard = None,
-    split: SplitOption = "train",
     ray: Ray = None,
+    split: SplitOption = "train",
 ) -> None:
     """Sample K completions of each target input, each on disk as soon as it is done."""
     from ccrl_cli.pipelines.domains import parse_split
@@ -78,8 +78,8 @@ def generate(  # noqa: PLR0913 (one parameter a flag)
         skip=skip.value,
         max_samples=max_samples,
         shard=parse_shard(shard) if shard else None,
-        inputs=parse_split(split),
         ray=ray,
+        inputs=parse_split(split),
     )
     result = run(loaded.profile, options, reporter=invocation.reporter)
     new = sum(result.generated.values())
