@@ -37,7 +37,7 @@ class BinView:
         mean_entities: entities per label.
         empty_share: share of labels without entities.
         signal_share: share of inputs whose stored completions do not all earn the same reward:
-            a group without spread has no gradient; None where that was not asked.
+            a group without spread has no gradient.
         oracle_count: inputs that have gold labels.
         oracle_f1: micro F1 of their labels against gold; None without gold, as all that follows.
         oracle_precision: micro precision.
@@ -83,7 +83,7 @@ def score_labels(
 def label_quality_by_bin(
     labels: Mapping[str, PseudoLabel],
     scores: Mapping[str, LabelScore],
-    signals: Mapping[str, bool] | None = None,
+    signals: Mapping[str, bool],
     *,
     bins: str = "mass",
     num_bins: int = 10,
@@ -93,7 +93,7 @@ def label_quality_by_bin(
     Args:
         labels: pseudo-label by input id.
         scores: those of them that gold exists for, see :func:`score_labels`.
-        signals: whether an input's completions differ in reward, by input id, where known.
+        signals: whether an input's completions differ in reward, by input id.
         bins: ``mass`` (equal mass, equal confidences together) or ``fixed`` (equal width).
         num_bins: B, at least 1.
 
@@ -103,9 +103,7 @@ def label_quality_by_bin(
     listed = list(labels.values())
     parts = bin_inputs([label.confidence for label in listed], bins, num_bins=num_bins)
     return tuple(
-        _view(
-            (part.low, part.high), [listed[place] for place in part.members], scores, signals or {}
-        )
+        _view((part.low, part.high), [listed[place] for place in part.members], scores, signals)
         for part in parts
     )
 
@@ -125,9 +123,7 @@ def _view(
         mean_confidence=mean(label.confidence for label in members),
         mean_entities=mean(len(label.entities) for label in members),
         empty_share=mean(not label.entities for label in members),
-        signal_share=mean(
-            signals[i] for i in (label.input_id for label in members) if i in signals
-        ),
+        signal_share=mean(signals[label.input_id] for label in members),
         oracle_count=len(judged),
         oracle_f1=total.f1 if judged else None,
         oracle_precision=total.precision if judged else None,
