@@ -28,6 +28,11 @@ class Warmup(Section):
     enabled: bool = Field(
         default=False, description="Run the warm-up as the first step of `ccrl run`."
     )
+    folder: str | None = Field(
+        default=None,
+        description="Folder of a finished warm-up to start from, such as runs/NAME/warmup; "
+        "unset: the run's own.",
+    )
     method: Literal["lora", "full"] = Field(
         default="lora", description="Train an adapter (lora) or every weight (full)."
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.curriculum import CurriculumSampler, Stage, stages
@@ -64,6 +64,27 @@ class TrainOutcome:
     already_done: bool = False
 
 
+class OtherTrainingError(UsageError):
+    """A run holds a training with other settings, labels or starting weights (exit 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What an arm changes beyond its profile.
+
+    Attributes:
+        arm: name of the recipe, for the manifest.
+        trainer: ``grpo``, or ``sft``: supervised on the labels.
+        random_reward: overlap with the label is replaced by noise.
+        relabel: makes other labels of the same inputs; the arm ``oracle`` alone has one.
+    """
+
+    arm: str
+    trainer: Literal["grpo", "sft"] = "grpo"
+    random_reward: bool = False
+    relabel: Callable[[Domain, LabelSet], LabelSet] | None = None
+
+
 def train(
     profile: Profile,
     *,
@@ -71,6 +92,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     origins: Mapping[str, str] | None = None,
+    variant: Variant | None = None,
 ) -> TrainOutcome:
     """Train an adapter on the pseudo-labels of the target's training inputs.
 
@@ -80,6 +102,7 @@ def train(
         resume: go on from the last checkpoint; a finished training is left as it is.
         overwrite: remove the training that the run has, and begin anew.
         origins: origin of each value of the profile, for the manifest.
+        variant: what an arm of a comparison changes beyond its profile.
 
     Raises:
         PreconditionError: completions, the warm-up, a model or a package are missing.
@@ -90,10 +113,12 @@ def train(
 
     domain = load_domain(profile, "target")
     labels = load_labels(profile, domain)
+    if variant and variant.relabel:
+        labels = variant.relabel(domain, labels)
     require_training_packages()
     start = starting_policy(profile, profile.model.name, reporter)
     with RunDirectory(profile.run_path) as run:
-        digest = _digest(profile, labels, start)
+        digest = _digest(profile, labels, start, variant)
         if overwrite:
             _remove(run)
         mark = run.done(STEP, digest)
@@ -101,10 +126,16 @@ def train(
             reporter.info(f"{run.path} is trained already")
             return TrainOutcome(**{**mark.result, "already_done": True})
         _check_fresh(run, digest, resume=resume)
-        manifest = run_manifest(profile, domain, origins or {})
+        manifest = run_manifest(profile, domain, origins or {}, variant.arm if variant else None)
         run.write_manifest({**manifest, "training_digest": digest})
         started = time.perf_counter()
-        outcome = _train(profile, run, domain, labels, start, reporter)
+        if variant and variant.trainer == "sft":
+            from ccrl_cli.pipelines.supervised import train_on_labels
+
+            outcome = train_on_labels(profile, run, domain, labels, start, reporter)
+        else:
+            noise = variant is not None and variant.random_reward
+            outcome = _train(profile, run, domain, labels, start, reporter, noise)
         plain = {name: getattr(outcome, name) for name in TrainOutcome.__slots__}
         run.mark_done(
             STEP,
@@ -115,7 +146,9 @@ def train(
     return outcome
 
 
-def _digest(profile: Profile, labels: LabelSet, start: Start) -> str:
+def _digest(
+    profile: Profile, labels: LabelSet, start: Start, variant: Variant | None = None
+) -> str:
     """Return what identifies a training: settings, pseudo-labels and starting weights."""
     from ccrl_cli.config.load import section_digest
 
@@ -126,6 +159,9 @@ def _digest(profile: Profile, labels: LabelSet, start: Start) -> str:
         f"{key}:{label.confidence!r}:{label.entities!r}:{label.abstained!r}"
         for key, label in labels.labels.items()
     ]
+    if variant and (variant.trainer != "grpo" or variant.random_reward):
+        rate = profile.baselines.sft_learning_rate if variant.trainer == "sft" else None
+        facts.append(f"{variant.trainer} {rate} {variant.random_reward}")
     return content_id("\n".join([settings, start.identity, *facts]))
 
 
@@ -150,7 +186,7 @@ def _check_fresh(run: RunDirectory, digest: str, *, resume: bool) -> None:
         )
     known = run.read_manifest().get("training_digest") if run.manifest_path.exists() else None
     if known != digest:
-        raise UsageError(
+        raise OtherTrainingError(
             f"{run.path} holds a training with other settings, labels or starting weights",
             hint="replace it with --overwrite, or name another run: --set run.name=NAME",
         )
@@ -163,6 +199,7 @@ def _train(
     labels: LabelSet,
     start: Start,
     reporter: Reporter,
+    noise: bool = False,
 ) -> TrainOutcome:
     import numpy as np
 
@@ -170,8 +207,10 @@ def _train(
     from ccrl_cli.trainers.base import TrainHooks
     from ccrl_cli.trainers.grpo import train_grpo
 
-    loaded = _load(profile, start)
+    loaded = load_policy(profile, start)
     task, confidence = _task(profile, domain, labels, loaded)
+    if noise:
+        task = replace(task, noise_seed=derive_seed(profile.run.seed, "random-reward"))
     order = training_order(profile, confidence)
     if not order:
         raise PreconditionError(
@@ -187,7 +226,7 @@ def _train(
         np.random.Generator(np.random.Philox(seed)),
         gate=profile.curriculum.gate,
     )
-    settings = _settings(profile, len(labels.labels))
+    settings = grpo_settings(profile, len(labels.labels))
     with (
         _journals(run) as (metrics, stage_file),
         reporter.progress(settings.num_steps, "train", unit="steps") as progress,
@@ -211,7 +250,7 @@ def _train(
     )
 
 
-def _load(profile: Profile, start: Start) -> LoadedModel:
+def load_policy(profile: Profile, start: Start) -> LoadedModel:
     """Load the starting policy with an adapter that can be trained."""
     from ccrl_cli.models.loading import load_model
     from ccrl_cli.trainers.seeding import seed_libraries
@@ -278,7 +317,7 @@ def _votes(profile: Profile, label: PseudoLabel) -> tuple[tuple[Any, float], ...
     return label.votes if profile.reward.overlap == "expected_f1" else None
 
 
-def _settings(profile: Profile, num_inputs: int) -> GrpoSettings:
+def grpo_settings(profile: Profile, num_inputs: int) -> GrpoSettings:
     """Return the options of GRPO from the profile, by name."""
     from dataclasses import fields
 

@@ -74,12 +74,14 @@ class TrainTask:
         types: prompt name -> type identifier, to parse answers with.
         reward: weights of the reward parts.
         probe_prompts: prompts of the fixed batch on which the KL to the start is measured.
+        noise_seed: a control: the overlap is replaced by uniform noise in [0, 1) from this seed.
     """
 
     inputs: Mapping[str, TrainInput]
     types: Mapping[str, str]
     reward: RewardWeights
     probe_prompts: tuple[str, ...] = ()
+    noise_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.rewards import score
-from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.core.seeds import derive_seed, uniform_stream
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
 from ccrl_cli.models.loading import LoadedModel
 from ccrl_cli.models.merging import merged_adapter
@@ -117,9 +117,11 @@ class Rewards:
             completions: list[str],
             completion_ids: list[list[int]],
             input_id: list[str],
+            trainer_state: Any = None,
             **_: Any,
         ) -> list[float]:
-            self._score(completions, completion_ids, input_id)
+            step = trainer_state.global_step if trainer_state is not None else 0
+            self._score(completions, completion_ids, input_id, step)
             return [parts["overlap"] for parts in self._parts]
 
         def well_formed(**_: Any) -> list[float]:
@@ -137,15 +139,25 @@ class Rewards:
         return [reward.overlap_weight, reward.format_weight, reward.length_weight]
 
     def _score(
-        self, completions: list[str], completion_ids: list[list[int]], input_ids: list[str]
+        self,
+        completions: list[str],
+        completion_ids: list[list[int]],
+        input_ids: list[str],
+        step: int = 0,
     ) -> None:
         started = time.perf_counter()
         self._parts = []
         totals = []
-        for text, tokens, input_id in zip(completions, completion_ids, input_ids, strict=True):
+        noise = self._noise(step, len(completions))
+        rows = zip(completions, completion_ids, input_ids, strict=True)
+        for place, (text, tokens, input_id) in enumerate(rows):
             parse = parse_completion(text, self._task.types)
             target = self._task.inputs[input_id].target
             parts = score(parse, target, self._task.reward, num_tokens=len(tokens))
+            if noise is not None:
+                weight = self._task.reward.overlap_weight
+                total = parts["total"] + weight * (noise[place] - parts["overlap"])
+                parts = {**parts, "overlap": noise[place], "total": total}
             self._parts.append(parts)
             totals.append(parts["total"])
             self.statistics.add(
@@ -167,3 +179,10 @@ class Rewards:
             self.groups.append((input_ids[first], spread))
             self.statistics.add(zero_spread_share=float(spread < 1e-9))
         self.seconds += time.perf_counter() - started
+
+    def _noise(self, step: int, count: int) -> list[float] | None:
+        """Return random overlaps in [0, 1) for the rows of a step; None: answers are judged."""
+        if self._task.noise_seed is None:
+            return None
+        seed = derive_seed(self._task.noise_seed, "noise", step)
+        return [float(value) for value in uniform_stream(seed, count)]

@@ -1,0 +1,196 @@
+"""Supervised training on pseudo-labels: the arm ``naive-sft``, at the update budget of GRPO."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.data.prompts import answer
+from ccrl_cli.errors import PreconditionError
+from ccrl_cli.pipelines.plan import planned_steps
+from ccrl_cli.pipelines.train import TrainOutcome, load_policy
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.pipelines.domains import Domain
+    from ccrl_cli.pipelines.labels import LabelSet
+    from ccrl_cli.pipelines.start import Start
+    from ccrl_cli.reporting import Reporter
+    from ccrl_cli.store.runs import RunDirectory
+    from ccrl_cli.trainers.sft import SupervisedSettings
+
+Pair = tuple[list[int], list[int]]
+
+
+def train_on_labels(
+    profile: Profile,
+    run: RunDirectory,
+    domain: Domain,
+    labels: LabelSet,
+    start: Start,
+    reporter: Reporter,
+) -> TrainOutcome:
+    """Train the adapter to write the pseudo-labels; as many updates of as many inputs as GRPO.
+
+    Entities that abstain are left out of the answers, like negatives: a supervised loss has no
+    way to say nothing about them. Goes on from the last complete checkpoint.
+
+    Raises:
+        PreconditionError: no prompt is short enough.
+    """
+    from ccrl_cli.models.loading import save_adapter
+    from ccrl_cli.trainers.sft import train_supervised
+
+    loaded = load_policy(profile, start)
+    pairs = _pairs(profile, domain, labels, loaded)
+    if not pairs:
+        raise PreconditionError(
+            f"all {len(labels.labels)} inputs have too long a prompt",
+            hint="raise training.max_prompt_tokens",
+        )
+    num_steps = planned_steps(profile, len(labels.labels))
+    settings = _settings(profile, num_steps)
+    probe = _probe(profile, loaded, domain, labels)
+    first = _last_step(run)
+    run.rewind(first)
+    drawn = _drawn(pairs, num_steps * settings.batch_size, settings.seed)
+    began = time.perf_counter()
+    with (
+        closing(run.journal("metrics")) as metrics,
+        reporter.progress(num_steps, "train (supervised)", unit="steps") as progress,
+    ):
+        progress.advance(first)
+        done, clock = first, began
+
+        def on_step(step: int, record: dict[str, float]) -> None:
+            nonlocal done, clock
+            row: dict[str, Any] = {"step": step, "num_open": len(pairs), "open_share": 1.0}
+            row |= {name: record[name] for name in _LOGGED if name in record}
+            row["seconds_train"] = round(time.perf_counter() - clock, 4)
+            if probe is not None and step == num_steps:
+                row["kl"] = probe()
+            metrics.append(row)
+            progress.advance(step - done, loss=f"{record['loss']:.3f}")
+            done, clock = step, time.perf_counter()
+
+        result = train_supervised(loaded, drawn, settings, run.checkpoints_path, on_step=on_step)
+    seconds = time.perf_counter() - began
+    save_adapter(loaded.model, run.adapter_path, base=profile.model.name)
+    shutil.rmtree(run.checkpoints_path, ignore_errors=True)
+    return TrainOutcome(
+        adapter=str(run.adapter_path),
+        steps=result.steps,
+        resumed_from=first,
+        inputs=len(pairs),
+        left_out=len(labels.labels) - len(pairs),
+        stages=[],
+        seconds={"train": round(seconds, 2)},
+        reportable=labels.reportable,
+        counts={"inputs": len(pairs), "invalid_completions": labels.num_invalid},
+    )
+
+
+_LOGGED = ("loss", "grad_norm", "learning_rate")
+
+
+def _settings(profile: Profile, num_steps: int) -> SupervisedSettings:
+    from math import gcd
+
+    from ccrl_cli.trainers.sft import SupervisedSettings
+
+    section = profile.training
+    return SupervisedSettings(
+        method="lora",
+        max_steps=num_steps,
+        learning_rate=profile.baselines.sft_learning_rate or section.learning_rate,
+        batch_size=section.prompts_per_step,
+        micro_batch_size=gcd(section.prompts_per_step, section.micro_batch_size),
+        save_every_steps=section.save_every_steps,
+        seed=derive_seed(profile.run.seed, "trainer") % 2**32,
+    )
+
+
+def _prompts(
+    profile: Profile, domain: Domain, labels: LabelSet, loaded: LoadedModel
+) -> dict[str, str]:
+    """Return the prompts that are short enough, by input id; those of GRPO."""
+    special = tuple(loaded.tokenizer.all_special_tokens)
+    found = {}
+    for key in labels.labels:
+        messages = domain.prompt(labels.examples[key], sample=0, special_tokens=special)
+        prompt = loaded.render([dict(message) for message in messages])
+        if len(loaded.encode(prompt)) <= profile.training.max_prompt_tokens:
+            found[key] = prompt
+    return found
+
+
+def _pairs(profile: Profile, domain: Domain, labels: LabelSet, loaded: LoadedModel) -> list[Pair]:
+    """Return prompt and answer of each input as tokens; the end token included."""
+    special = tuple(loaded.tokenizer.all_special_tokens)
+    return [
+        (
+            loaded.encode(prompt),
+            [
+                *loaded.encode(
+                    answer(labels.labels[key].entities, domain.names, special_tokens=special)
+                ),
+                loaded.end_ids[0],
+            ],
+        )
+        for key, prompt in _prompts(profile, domain, labels, loaded).items()
+    ]
+
+
+def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+    """Return `count` pairs: whole passes in random orders, then a part of one."""
+    import random
+
+    drawn: list[Pair] = []
+    number = 0
+    while len(drawn) < count:
+        order = list(pairs)
+        random.Random(derive_seed(seed, "pass", number)).shuffle(order)
+        drawn += order[: count - len(drawn)]
+        number += 1
+    return drawn
+
+
+def _probe(profile: Profile, loaded: LoadedModel, domain: Domain, labels: LabelSet) -> Any:
+    """Return what measures the KL to the start as GRPO does; None where it is switched off."""
+    from ccrl_cli.pipelines.train import grpo_settings
+    from ccrl_cli.trainers.probe import KlProbe
+
+    prompts = _prompts(profile, domain, labels, loaded)
+    chosen = [prompts[key] for key in sorted(prompts)[: profile.training.probe_size]]
+    if not chosen:
+        return None
+    probe = KlProbe(loaded, chosen, grpo_settings(profile, len(labels.labels)))
+    return lambda: probe.measure(_Bare(loaded.model))
+
+
+class _Bare:
+    """A model where the probe expects a trainer."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.accelerator = self
+
+    def unwrap_model(self, model: Any) -> Any:
+        """Return the model: nothing is wrapped around it."""
+        return model
+
+
+def _last_step(run: RunDirectory) -> int:
+    """Return the step of the last complete checkpoint, and remove incomplete ones."""
+    steps = [0]
+    for folder in run.checkpoints_path.glob("checkpoint-*"):
+        if (folder / "trainer_state.json").is_file():
+            steps.append(int(folder.name.rpartition("-")[2]))
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return max(steps)
