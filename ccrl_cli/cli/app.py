@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
     "evaluate": "Score source and target by span F1, before and after training.",
+    "baselines": "Arms at equal update budgets over seeds: list, run, run-all, compare.",
     "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
     "export": "Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.",
     "report": "Write one self-contained HTML page of one run, or of several compared.",

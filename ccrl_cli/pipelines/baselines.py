@@ -1,4 +1,4 @@
-"""Baselines: every arm and seed from one queue; what is done is skipped, what was killed goes on."""
+"""Baselines: every arm and seed from one queue; done ones are skipped, killed ones go on."""
 
 from __future__ import annotations
 
