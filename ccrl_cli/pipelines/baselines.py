@@ -83,9 +83,8 @@ def run_all(
     pairs = chosen_pairs(profile, arms)
     for arm, seed in pairs:
         arm_profile(profile, arm, seed)  # refuse what cannot be derived before the work begins
-    prepare(profile, reporter=reporter)
-    found = []
-    for number, (arm, seed) in enumerate(pairs, start=1):
+    found = [prepare(profile, reporter=reporter)]
+    for number, (arm, seed) in enumerate(pairs[1:], start=2):
         reporter.info(f"arm {number} of {len(pairs)}: {arm}, seed {seed}")
         began = time.perf_counter()
         try:
@@ -105,14 +104,18 @@ def failed_pair(profile: Profile, arm: str, seed: int, seconds: float, error: Cc
     return ArmRun(arm, seed, str(place), "failed", round(seconds, 1), message)
 
 
-def prepare(profile: Profile, *, reporter: Reporter) -> None:
-    """Do once what all arms share: warm-up, completions, and the score of the start."""
+def prepare(profile: Profile, *, reporter: Reporter) -> ArmRun:
+    """Do once what all arms share: warm-up, completions, and the score of the start.
+
+    Returns:
+        The run of ``zero-shot``, which is that score.
+    """
     if profile.warmup.enabled and not warmup_is_ready(profile):
         from ccrl_cli.pipelines.warmup import warmup
 
         warmup(profile, reporter=reporter)
     generate(profile, GenerateOptions(resume=True), reporter=reporter)
-    run_arm(profile, "zero-shot", profile.run.seed, reporter=reporter)
+    return run_arm(profile, "zero-shot", profile.run.seed, reporter=reporter)
 
 
 def run_arm(

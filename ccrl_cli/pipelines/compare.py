@@ -94,8 +94,13 @@ class CompareResult:
     reportable: bool
 
 
-def compare(profile: Profile, *, reporter: Reporter) -> CompareResult:
-    """Compare the finished arms of a profile.
+def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -> CompareResult:
+    """Compare the finished arms of a profile, whichever there are.
+
+    Args:
+        profile: the profile that they were derived from.
+        arms: arms that should be there; empty: those of ``baselines.arms``.
+        reporter: told what is missing.
 
     Raises:
         PreconditionError: no arm is finished.
@@ -116,12 +121,11 @@ def compare(profile: Profile, *, reporter: Reporter) -> CompareResult:
             )
     duels = all_duels(found, profile.run.seed)
     done = {pair_name(item.arm, item.seed) for item in found}
-    wanted = (pair_name(arm, seed) for arm, seed in chosen_pairs(profile))
+    wanted = (pair_name(arm, seed) for arm, seed in chosen_pairs(profile, arms))
     missing = tuple(name for name in wanted if name not in done)
     if missing:
         reporter.warn(
-            f"{len(missing)} of the profile's runs are not finished in {arms_path(profile)}: "
-            f"{', '.join(missing)}"
+            f"{len(missing)} runs are not finished in {arms_path(profile)}: {', '.join(missing)}"
         )
     sizes: dict[str, int] = {role: len(found[0].counts[role]) for role in ROLES}
     reportable = all(item.reportable for item in found)

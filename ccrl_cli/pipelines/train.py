@@ -216,7 +216,8 @@ def _train(
         raise PreconditionError(
             f"no input is left to train on: all {len(labels.labels)} lie below "
             f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
-            hint="lower curriculum.threshold or raise training.max_prompt_tokens",
+            hint="lower curriculum.threshold (for the arm threshold-only: baselines.threshold) or "
+            "raise training.max_prompt_tokens",
         )
     schedule = plan_schedule(profile, len(order), len(labels.labels))
     seed = derive_seed(profile.run.seed, "curriculum-draws")

@@ -67,13 +67,14 @@ def run_parallel(
     pairs = chosen_pairs(profile, arms)
     for arm, seed in pairs:
         arm_profile(profile, arm, seed)
-    prepare(profile, reporter=reporter)
+    start = prepare(profile, reporter=reporter)
     recipe = arms_path(profile) / "profile.toml"
     write_text(recipe, to_toml(profile))
-    waiting = deque(pairs)
+    waiting = deque(pairs[1:])
     running: list[_Job] = []
-    found: dict[tuple[str, int], ArmRun] = {}
+    found: dict[tuple[str, int], ArmRun] = {pairs[0]: start}
     with reporter.progress(len(pairs), "arms", unit="runs") as progress:
+        progress.advance(1)
         try:
             while waiting or running:
                 while waiting and len(running) < num_workers:

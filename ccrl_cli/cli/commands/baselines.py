@@ -129,7 +129,7 @@ def run_all(
             reporter=invocation.reporter,
             origins=loaded.origins,
         )
-    result = _compare(invocation, profile)
+    result = _compare(invocation, profile, names)
     page = _page(invocation, profile)
     failed = [item for item in runs if item.status == "failed"]
     lines = [*compare_lines(result), "", _run_table(runs)]
@@ -175,10 +175,10 @@ def _names(arms: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for value in arms or () for name in value.split(",") if name.strip())
 
 
-def _compare(invocation: Invocation, profile: Profile) -> CompareResult:
+def _compare(invocation: Invocation, profile: Profile, arms: Sequence[str] = ()) -> CompareResult:
     from ccrl_cli.pipelines.compare import compare as run_compare
 
-    return run_compare(profile, reporter=invocation.reporter)
+    return run_compare(profile, arms=arms, reporter=invocation.reporter)
 
 
 def _page(invocation: Invocation, profile: Profile) -> str | None:
