@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccrl_cli.errors import CcrlError, IntegrityError
+from ccrl_cli.errors import CcrlError, IntegrityError, UsageError
 from ccrl_cli.pipelines.answering import View, Way, adopt_answers
 from ccrl_cli.pipelines.arms import (
     Recipe,
@@ -180,6 +180,25 @@ def _adopt_start(
                 return
 
 
+def variant_of(recipe: Recipe) -> Variant:
+    """Return what a recipe changes in training beyond the profile.
+
+    Raises:
+        UsageError: the arm is not trained.
+    """
+    if not recipe.trained:
+        raise UsageError(
+            f"the arm {recipe.name} is not trained",
+            hint=f"score it with `ccrl baselines run {recipe.name}`",
+        )
+    return Variant(
+        arm=recipe.name,
+        trainer="sft" if recipe.trainer == "sft" else "grpo",
+        random_reward=recipe.random_reward,
+        relabel=gold_labels if recipe.uses_gold else None,
+    )
+
+
 def _train(
     own: Profile,
     recipe: Recipe,
@@ -188,12 +207,7 @@ def _train(
     origins: Mapping[str, str] | None,
 ) -> TrainOutcome:
     """Train an arm, or go on with its training."""
-    variant = Variant(
-        arm=recipe.name,
-        trainer="sft" if recipe.trainer == "sft" else "grpo",
-        random_reward=recipe.random_reward,
-        relabel=gold_labels if recipe.uses_gold else None,
-    )
+    variant = variant_of(recipe)
     try:
         return train(own, reporter=reporter, resume=True, origins=origins, variant=variant)
     except OtherTrainingError as error:

@@ -20,19 +20,40 @@ Overwrite = Annotated[
 ]
 
 
+Arm = Annotated[
+    str | None,
+    typer.Option(
+        "--arm",
+        help="Train this recipe of `ccrl baselines list` in the run's own directory.",
+        show_default=False,
+    ),
+]
+
+
 @command(app, "train", PACING, ORDER, EPOCHS, STEPS)
-def train(invocation: Invocation, resume: Resume = False, overwrite: Overwrite = False) -> None:
+def train(
+    invocation: Invocation, resume: Resume = False, overwrite: Overwrite = False, arm: Arm = None
+) -> None:
     """Train with GRPO on pseudo-labels, the surest first."""
     from ccrl_cli.cli.output import format_table
     from ccrl_cli.pipelines.train import train as run
 
     loaded = invocation.load()
+    profile, variant = loaded.profile, None
+    if arm is not None:
+        from ccrl_cli.pipelines.arms import find_recipe, with_values
+        from ccrl_cli.pipelines.baselines import variant_of
+
+        recipe = find_recipe(arm)
+        variant = variant_of(recipe)
+        profile = with_values(profile, recipe.changes(profile))
     result = run(
-        loaded.profile,
+        profile,
         reporter=invocation.reporter,
         resume=resume,
         overwrite=overwrite,
         origins=loaded.origins,
+        variant=variant,
     )
     columns = ["stage", "steps", "open", "reward", "overlap", "kl", "no spread"]
     rows = [
