@@ -49,7 +49,9 @@ def test_every_combination_has_its_own_words():
     for (target, source), text in found.items():
         won = " won over" in text
         assert won == (target == "higher" and source != "lower")
-        assert ("lost" in text) == ("lower" in (target, source) and "higher" not in (target, source))
+        assert ("lost" in text) == (
+            "lower" in (target, source) and "higher" not in (target, source)
+        )
 
 
 def test_numbers_are_in_points():
