@@ -20,7 +20,7 @@ def arms_of(folder, *overrides):
 
 def row(number, counts):
     """Return a prediction with (right, invented, missed) mentions, a word each."""
-    right, invented, missed = counts
+    right, invented, _ = counts
     words = [f"w{number}.{place}" for place in range(max(1, sum(counts)))]
     text, start, spans = " ".join(words), 0, []
     for word in words:

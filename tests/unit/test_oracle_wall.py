@@ -1,4 +1,4 @@
-"""No arm but the oracle sees gold labels: what reaches the trainer is the same whatever gold says."""
+"""No arm but the oracle sees gold: what reaches the trainer is the same whatever gold says."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_the_oracle_needs_gold(two_worlds, tmp_path, model):
     profile = profile_for(tmp_path, model, folder)
     store_completions(profile)
     domain = load_domain(profile, "target")
-    with pytest.raises(PreconditionError, match="4 of 4 training inputs .* have none"):
+    with pytest.raises(PreconditionError, match=r"4 of 4 training inputs .* have none"):
         gold_labels(domain, load_labels(profile, domain))
 
 
