@@ -126,6 +126,14 @@ class WeightedGrpoTrainer(GRPOTrainer):
 
     input_weights: Mapping[str, float]
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the policy too: beside a reference adapter the library loads that one alone."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        policy = model if model is not None else self.model
+        if "ref" in getattr(policy, "peft_config", {}):
+            policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+            policy.set_adapter("default")
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         weights = [self.input_weights[row["input_id"]] for row in inputs]
