@@ -23,6 +23,7 @@ _PLAIN: Changes = {
     "curriculum.order": "confidence",
     "curriculum.threshold": 0.0,
     "curriculum.gate": False,
+    "curriculum.refresh_every_steps": 0,
     "training.confidence_weight": "none",
 }
 """Every label at once, and confidence used nowhere."""

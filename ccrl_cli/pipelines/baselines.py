@@ -97,6 +97,38 @@ def run_all(
     return tuple(found)
 
 
+def run_one(
+    profile: Profile,
+    arm: str,
+    seed: int,
+    *,
+    shared_is_done: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter,
+    origins: Mapping[str, str] | None = None,
+) -> ArmRun:
+    """Run one arm with one seed, and first what all arms share.
+
+    Args:
+        profile: what all arms are derived from.
+        arm: name of the recipe.
+        seed: seed of its training.
+        shared_is_done: the caller did what the arms share.
+        overwrite: train again if it was trained with other settings.
+        reporter: told of progress.
+        origins: origin of each value of the profile, for the manifest.
+
+    Raises:
+        CcrlError: as :func:`prepare` and :func:`run_arm` do.
+    """
+    arm_profile(profile, arm, seed)  # refuse what cannot be derived before the work begins
+    if not shared_is_done:
+        start = prepare(profile, reporter=reporter)
+        if (arm, seed) == (start.arm, start.seed):
+            return start
+    return run_arm(profile, arm, seed, overwrite=overwrite, reporter=reporter, origins=origins)
+
+
 def failed_pair(profile: Profile, arm: str, seed: int, seconds: float, error: CcrlError) -> ArmRun:
     """Return the note of a pair that failed."""
     place = arms_path(profile) / pair_name(arm, seed)

@@ -76,22 +76,18 @@ def run(
     worker: Worker = False,
 ) -> None:
     """Train and score one arm with one seed; what is done is not done again."""
-    from ccrl_cli.pipelines.arms import arm_profile
-    from ccrl_cli.pipelines.baselines import prepare, run_arm
+    from ccrl_cli.pipelines.baselines import run_one
 
     loaded = invocation.load()
-    number = loaded.profile.run.seed if seed is None else seed
-    arm_profile(loaded.profile, arm, number)
     if worker:
         from ccrl_cli.pipelines.workers import end_with_parent
 
         end_with_parent()
-    else:
-        prepare(loaded.profile, reporter=invocation.reporter)
-    result = run_arm(
+    result = run_one(
         loaded.profile,
         arm,
-        number,
+        loaded.profile.run.seed if seed is None else seed,
+        shared_is_done=worker,
         overwrite=overwrite,
         reporter=invocation.reporter,
         origins=loaded.origins,
