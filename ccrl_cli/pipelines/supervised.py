@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ccrl_cli.pipelines.domains import Domain
     from ccrl_cli.pipelines.labels import LabelSet
     from ccrl_cli.pipelines.start import Start
-    from ccrl_cli.reporting import Reporter
+    from ccrl_cli.reporting import Progress, Reporter
+    from ccrl_cli.store.jsonl import JsonlWriter
     from ccrl_cli.store.runs import RunDirectory
     from ccrl_cli.trainers.sft import SupervisedSettings
 
@@ -65,20 +66,10 @@ def train_on_labels(
         reporter.progress(num_steps, "train (supervised)", unit="steps") as progress,
     ):
         progress.advance(first)
-        done, clock = first, began
-
-        def on_step(step: int, record: dict[str, float]) -> None:
-            nonlocal done, clock
-            row: dict[str, Any] = {"step": step, "num_open": len(pairs), "open_share": 1.0}
-            row |= {name: record[name] for name in _LOGGED if name in record}
-            row["seconds_train"] = round(time.perf_counter() - clock, 4)
-            if probe is not None and step == num_steps:
-                row["kl"] = probe()
-            metrics.append(row)
-            progress.advance(step - done, loss=f"{record['loss']:.3f}")
-            done, clock = step, time.perf_counter()
-
-        result = train_supervised(loaded, drawn, settings, run.checkpoints_path, on_step=on_step)
+        steps = _Steps(metrics, progress, probe, num_steps, len(pairs))
+        result = train_supervised(
+            loaded, drawn, settings, run.checkpoints_path, on_step=steps.on_step
+        )
     seconds = time.perf_counter() - began
     save_adapter(loaded.model, run.adapter_path, base=profile.model.name)
     shutil.rmtree(run.checkpoints_path, ignore_errors=True)
@@ -96,6 +87,36 @@ def train_on_labels(
 
 
 _LOGGED = ("loss", "grad_norm", "learning_rate")
+
+
+class _Steps:
+    """Writes step records and shows progress."""
+
+    def __init__(
+        self,
+        metrics: JsonlWriter,
+        progress: Progress,
+        probe: Callable[[], float] | None,
+        num_steps: int,
+        num_inputs: int,
+    ) -> None:
+        self._metrics = metrics
+        self._progress = progress
+        self._probe = probe
+        self._num_steps = num_steps
+        self._num_inputs = num_inputs
+        self._clock = time.perf_counter()
+
+    def on_step(self, step: int, record: Mapping[str, float]) -> None:
+        """Keep the record of a step; the last one has the KL to the start."""
+        row: dict[str, Any] = {"step": step, "num_open": self._num_inputs, "open_share": 1.0}
+        row |= {name: record[name] for name in _LOGGED if name in record}
+        row["seconds_train"] = round(time.perf_counter() - self._clock, 4)
+        if self._probe is not None and step == self._num_steps:
+            row["kl"] = self._probe()
+        self._metrics.append(row)
+        self._progress.advance(1, loss=f"{record['loss']:.3f}")
+        self._clock = time.perf_counter()
 
 
 def _settings(profile: Profile, num_steps: int) -> SupervisedSettings:
@@ -160,7 +181,9 @@ def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
     return drawn
 
 
-def _probe(profile: Profile, loaded: LoadedModel, domain: Domain, labels: LabelSet) -> Any:
+def _probe(
+    profile: Profile, loaded: LoadedModel, domain: Domain, labels: LabelSet
+) -> Callable[[], float] | None:
     """Return what measures the KL to the start as GRPO does; None where it is switched off."""
     from ccrl_cli.pipelines.train import grpo_settings
     from ccrl_cli.trainers.probe import KlProbe
