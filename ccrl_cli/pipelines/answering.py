@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.prompts import answer
@@ -17,6 +16,7 @@ from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import GenerationRequest, Generator, SamplingSettings
 from ccrl_cli.generators.registry import backend_class
 from ccrl_cli.pipelines.domains import Domain, Role, load_domain
+from ccrl_cli.pipelines.labels import make_labeller
 from ccrl_cli.pipelines.scoring import Prediction, prediction_row
 from ccrl_cli.pipelines.start import Start
 from ccrl_cli.records import Completion, Record, content_id
@@ -102,7 +102,8 @@ class View:
             drawn, rule = profile.generation, profile.confidence
             facts.append(
                 f"{way.votes} {drawn.temperature} {drawn.top_p} {profile.run.seed} "
-                f"{rule.label} {rule.positive} {rule.negative}"
+                f"{rule.label} {rule.positive} {rule.negative} {rule.similarity} "
+                f"{drawn.constrained}"
             )
         return content_id("\n".join(facts))
 
@@ -126,25 +127,37 @@ def answer_views(
         done = run.done(step_name(view.role, way.name), view.digest(profile, way))
         if done is None or not place.exists():
             owed.append(view)
-    if not owed:
-        return 0
-    with closing(_generator(profile, way)) as generator:
-        for view in owed:
-            began = time.perf_counter()
-            answers = _answers(profile, run, generator, view, way, reporter)
-            rows = [
-                prediction_row(make_prediction(view, example, answers[example.id]))
-                for example in view.split.examples
-            ]
-            name = f"{view.role}-{way.name}"
-            write_json_lines(run.predictions_path(name), rows)
-            run.mark_done(
-                step_name(view.role, way.name),
-                view.digest(profile, way),
-                seconds=time.perf_counter() - began,
-            )
-            _work_path(run, name).unlink(missing_ok=True)
+    # Samples may be held to the types of their domain; greedy answers need one model for both.
+    for views_of_one in [[view] for view in owed] if way.votes else [owed] if owed else []:
+        with closing(_generator(profile, way, views_of_one[0])) as generator:
+            for view in views_of_one:
+                _answer_view(profile, run, generator, view, way, reporter)
     return sum(len(view.split.examples) for view in owed)
+
+
+def _answer_view(
+    profile: Profile,
+    run: RunDirectory,
+    generator: Generator,
+    view: View,
+    way: Way,
+    reporter: Reporter,
+) -> None:
+    """Answer one domain, and leave its predictions and a mark."""
+    began = time.perf_counter()
+    answers = _answers(profile, run, generator, view, way, reporter)
+    rows = [
+        prediction_row(make_prediction(view, example, answers[example.id]))
+        for example in view.split.examples
+    ]
+    name = f"{view.role}-{way.name}"
+    write_json_lines(run.predictions_path(name), rows)
+    run.mark_done(
+        step_name(view.role, way.name),
+        view.digest(profile, way),
+        seconds=time.perf_counter() - began,
+    )
+    _work_path(run, name).unlink(missing_ok=True)
 
 
 def adopt_answers(
@@ -191,14 +204,19 @@ def make_prediction(view: View, example: Example, given: Completion) -> Predicti
     return Prediction(example, parse, given.text, given.finish)
 
 
-def _generator(profile: Profile, way: Way) -> Generator:
+def _generator(profile: Profile, way: Way, view: View) -> Generator:
     section, model, weights = profile.evaluation, profile.model, way.weights
-    settings = SamplingSettings(
-        profile.generation.temperature if way.votes else 0.0,
-        profile.generation.top_p if way.votes else 1.0,
-        section.max_tokens,
-        max(1, section.batch_size // max(1, way.votes)),
-    )
+    settings = SamplingSettings(0.0, 1.0, section.max_tokens, section.batch_size)
+    if way.votes:
+        drawn, names = profile.generation, view.domain.names
+        types = tuple(names.name(label) for label in view.domain.labels)
+        settings = SamplingSettings(
+            drawn.temperature,
+            drawn.top_p,
+            section.max_tokens,
+            max(1, section.batch_size // way.votes),
+            answer_types=types if drawn.constrained else None,
+        )
     generator: Generator = backend_class("transformers")(
         weights.folder,
         settings,
@@ -269,14 +287,8 @@ def _agreed(profile: Profile, view: View, record: Record) -> Completion:
 
     Where not one sample can be read, there is no answer: an unreadable one stands for it.
     """
-    section = profile.confidence
     names = view.domain.names
-    labeller = Labeller(
-        rule=section.label,
-        positive=section.positive,
-        negative=section.negative,
-        types=frozenset(view.domain.labels),
-    )
+    labeller = make_labeller(profile, view.domain, metric="entity_vote")
     parses = [parse_completion(sample.text, names.by_name) for sample in record.completions]
     if all(parse.outcome == "invalid" for parse in parses):
         return record.completions[0]

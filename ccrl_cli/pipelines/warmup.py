@@ -15,12 +15,12 @@ from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.catalog import DatasetSpec, available_splits, load_split, without_duplicates
 from ccrl_cli.data.prompts import (
     TypeAugmentation,
-    TypeNames,
     answer,
     augment_types,
     get_template,
     render,
 )
+from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.manifest import hardware, package_versions
 from ccrl_cli.pipelines.start import base_start, warmup_digest, warmup_path
@@ -211,7 +211,11 @@ def _pairs(
     section = profile.warmup
     template = get_template(profile.prompt.template)
     special = tuple(loaded.tokenizer.all_special_tokens)
-    settings = TypeAugmentation(drop=section.drop_types, rename=section.rename_types)
+    settings = TypeAugmentation(
+        drop=section.drop_types,
+        rename=section.rename_types,
+        paraphrases=profile.prompt.paraphrases,
+    )
     pairs: list[tuple[list[int], list[int]]] = []
     too_long: set[str] = set()
     for visit in range(math.ceil(count / len(rows))):
