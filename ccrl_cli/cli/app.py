@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
     "export": "Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.",
     "report": "Write one self-contained HTML page of one run, or of several compared.",
+    "doctor": "What this machine can run, and whether the profile fits its memory.",
     "profile": "Profiles: list, show with the origin of each value, check, start one.",
 }
 """Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""

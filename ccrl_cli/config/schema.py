@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ccrl_cli.config.base import (
     Count,
@@ -38,7 +39,7 @@ Arm = Literal[
     "format-only",
     "oracle",
 ]
-Backend = Literal["auto", "transformers", "mock"]
+Backend = Literal["auto", "transformers", "unsloth", "vllm", "openai", "ollama", "mock"]
 Metric = Literal["self_consistency", "semantic_entropy", "entity_vote", "logprob", "combined"]
 Pacing = Literal["linear", "root", "log", "exponential", "step", "constant"]
 
@@ -182,7 +183,9 @@ class Generation(Section):
     """Sampling of K completions for each target input."""
 
     backend: Backend = Field(
-        default="auto", description="Engine; auto takes the fastest that runs here."
+        default="auto",
+        description="Engine; auto takes the fastest local one that runs here. openai and ollama "
+        "ask a server.",
     )
     num_completions: Count = Field(default=8, description="K, completions of one input.")
     temperature: Positive = Field(default=0.8, description="Sampling temperature.")
@@ -195,6 +198,58 @@ class Generation(Section):
         default=None, description="Completion store; unset: <run.dir>/<run.name>/completions.jsonl."
     )
     models: Names = Field(default=(), description="Models that generate; empty: model.name alone.")
+    max_batch_tokens: Count | None = Field(
+        default=None,
+        description="Prompt and answer tokens of all samples in flight (transformers, unsloth); "
+        "unset: what memory holds.",
+    )
+    constrained: bool = Field(
+        default=False,
+        description="Hold answers to the JSON format and the listed types (vllm, openai, ollama).",
+    )
+    vllm_memory_share: PositiveShare = Field(
+        default=0.9, description="Share of the GPU's memory that vLLM takes."
+    )
+    server_url: str | None = Field(
+        default=None,
+        description="Address of the server (openai, ollama); unset: port 8000, or Ollama's, here.",
+    )
+    server_key_variable: str | None = Field(
+        default=None,
+        description="Environment variable that holds the server's API key; the key is not stored.",
+    )
+    server_concurrency: Count = Field(
+        default=16, description="Requests on their way to the server at once."
+    )
+    server_timeout_seconds: Positive = Field(
+        default=600.0, description="Longest wait for one answer of the server."
+    )
+    server_retries: CountOrZero = Field(
+        default=8,
+        description="Further attempts after a failed request, with growing pauses: 8 wait out two "
+        "to four minutes.",
+    )
+    reasoning_effort: Literal["none", "low", "medium", "high"] | None = Field(
+        default=None, description="Sent to the server where set, for models that think."
+    )
+    mock_noise: Share = Field(
+        default=0.3, description="Probability of a mistake at each mention (mock)."
+    )
+
+    @field_validator("server_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{value!r} is no address: write http://HOST:PORT")
+        if parts.username or parts.password:
+            raise ValueError(
+                "keys do not belong into the address, which is stored with each run: "
+                "name a variable in server_key_variable"
+            )
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -20,12 +20,18 @@ class SamplingSettings:
         top_p: nucleus; 1 keeps every token.
         max_tokens: longest completion in tokens.
         batch_size: inputs in flight.
+        max_batch_tokens: prompt and answer tokens of all samples in flight; None: no limit but
+            memory.
+        answer_types: names of the types that answers are held to, with their format; None: free
+            text.
     """
 
     temperature: float
     top_p: float
     max_tokens: int
     batch_size: int
+    max_batch_tokens: int | None = None
+    answer_types: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +76,26 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+class Gathering:
+    """The completions of one input that a backend samples one by one.
+
+    Args:
+        request: the input.
+        started: when its first sample was asked for, in seconds of a monotonic clock.
+    """
+
+    def __init__(self, request: GenerationRequest, started: float) -> None:
+        self._request = request
+        self._started = started
+        self._found: dict[int, Completion] = {}
+
+    def add(self, k: int, completion: Completion, now: float) -> Generated | None:
+        """Note sample k; return the input when all of its samples are there."""
+        self._found[k] = completion
+        count = len(self._request.seeds)
+        if len(self._found) < count:
+            return None
+        completions = tuple(self._found[k] for k in range(count))
+        return Generated(self._request.input_id, completions, now - self._started)

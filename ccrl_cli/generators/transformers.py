@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest, Message, SamplingSettings
-from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
+from ccrl_cli.models import graphs
+from ccrl_cli.models.decoding import (
+    PromptRequest,
+    Sample,
+    Sampling,
+    decode_batch,
+    decoding_bytes,
+    plan_batches,
+)
 from ccrl_cli.models.loading import LoadedModel, free_memory, load_model
 from ccrl_cli.records import Completion
+
+#: Share of the free GPU memory that keys, values and logits of a batch may take: the prompts' cache
+#: and the samples' stand beside each other for a moment.
+MEMORY_SHARE = 0.45
 
 
 class TransformersGenerator:
@@ -66,13 +80,19 @@ class TransformersGenerator:
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Generated]:
         """Yield each input as soon as its K completions are done, longest batch first."""
         prepared = [(request, self._prepare(request)) for request in requests]
-        prepared.sort(key=lambda pair: max(len(p.token_ids) for p in pair[1]), reverse=True)
-        size = self._settings.batch_size
-        for start in range(0, len(prepared), size):
-            yield from self._decode(prepared[start : start + size])
+        for batch in plan_batches(
+            prepared,
+            self._settings.batch_size,
+            width=lambda pair: max(len(prompt.token_ids) for prompt in pair[1]),
+            rows=lambda pair: len(pair[0].seeds),
+            fits=self._fits(),
+        ):
+            yield from self._decode(batch)
 
     def close(self) -> None:
         """Free the model."""
+        if self._loaded is not None:
+            graphs.release(self._loaded.model)
         self._loaded = None
         free_memory()
 
@@ -82,6 +102,22 @@ class TransformersGenerator:
         if self._loaded is None:
             raise RuntimeError("the generator is closed")
         return self._loaded
+
+    def _fits(self) -> Callable[[int, int], bool]:
+        """Return whether rows of a width fit the profile's limit and, on a GPU, its free memory."""
+        settings, model = self._settings, self.loaded.model
+        limit = settings.max_batch_tokens
+        room = math.inf
+        if self.loaded.device == "cuda":
+            free, _ = torch.cuda.mem_get_info()
+            room = MEMORY_SHARE * free
+        token, row = decoding_bytes(model)
+
+        def fits(rows: int, width: int) -> bool:
+            tokens = rows * (width + settings.max_tokens)
+            return (limit is None or tokens <= limit) and tokens * token + rows * row <= room
+
+        return fits
 
     def _prepare(self, request: GenerationRequest) -> list[PromptRequest]:
         """Tokenise the distinct prompts of one input; equal ones become one with several seeds."""
@@ -131,10 +167,7 @@ class TransformersGenerator:
         found: dict[str, dict[int, Completion]] = {r.input_id: {} for r, _ in batch}
         wanted = {r.input_id: len(r.seeds) for r, _ in batch}
         flat = [prompt for _, prompts in batch for prompt in prompts]
-        loaded = self.loaded
-        for (input_id, places), samples in decode_batch(
-            loaded.model, flat, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
-        ):
+        for (input_id, places), samples in self._decode_rows(flat, sampling):
             for k, sample in zip(places, samples, strict=True):
                 found[input_id][k] = self._completion(sample)
             if len(found[input_id]) == wanted[input_id]:
@@ -144,6 +177,20 @@ class TransformersGenerator:
                     tuple(answers[k] for k in range(wanted[input_id])),
                     time.perf_counter() - started,
                 )
+
+    def _decode_rows(
+        self, prompts: Sequence[PromptRequest], sampling: Sampling
+    ) -> Iterator[tuple[Any, list[Sample]]]:
+        loaded = self.loaded
+        static = graphs.usable(loaded.model, prompts, sampling, share=MEMORY_SHARE)
+        return decode_batch(
+            loaded.model,
+            prompts,
+            sampling,
+            end_ids=loaded.end_ids,
+            pad_id=loaded.pad_id,
+            static=static,
+        )
 
     def _completion(self, sample: Sample) -> Completion:
         return Completion(

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ccrl_cli.core.seeds import uniform_stream
 from ccrl_cli.records import Finish
+
+Item = TypeVar("Item")
 
 #: Finished rows leave the batch when at most this share of it is still running.
 COMPACT_BELOW = 0.75
@@ -98,10 +100,17 @@ def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling
         beyond = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
         probabilities = probabilities.masked_fill(beyond.gather(-1, places.argsort(dim=-1)), 0.0)
     cumulative = probabilities.cumsum(dim=-1)
-    target = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1)
-    return torch.minimum(drawn, last)
+    total = cumulative[:, -1:].contiguous()
+    target = uniforms.to(cumulative)[:, None] * total
+    drawn = torch.searchsorted(cumulative, target, right=True)
+    # A uniform that rounds to 1 points behind the last token with any probability.
+    last = torch.searchsorted(cumulative, total)
+    return torch.minimum(drawn, last).squeeze(-1)
+
+
+def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Return the untempered log-probabilities of tokens: (B, 1) from logits (B, V)."""
+    return logits.gather(-1, tokens) - logits.logsumexp(dim=-1, keepdim=True)
 
 
 class _Batch:
@@ -134,6 +143,7 @@ class _Batch:
         self.mask = mask[repeats]
         self.position = positions[:, -1][repeats]
         self.samples = [[Sample() for _ in request.seeds] for request in requests]
+        self.owed = list(counts)
         self.rows = [(i, j) for i, request in enumerate(requests) for j in range(counts[i])]
         self.uniforms = self._draw_uniforms().to(device)
 
@@ -147,10 +157,37 @@ class _Batch:
         ]
         return torch.from_numpy(np.stack(streams))
 
+    def run(self, step: int, ends: frozenset[int]) -> tuple[list[int], bool]:
+        """Draw token number `step` of every row, and make ready for the next.
+
+        Returns:
+            The requests that ended with it, and whether any row goes on.
+        """
+        tokens = self.choose(step)
+        running, finished = [], []
+        for row, ((i, j), token) in enumerate(zip(self.rows, tokens.tolist(), strict=True)):
+            sample = self.samples[i][j]
+            if sample.finish == "stop":
+                continue
+            if token not in ends:
+                running.append(row)
+                continue
+            sample.finish = "stop"
+            self.owed[i] -= 1
+            if not self.owed[i]:
+                finished.append(i)
+        if not running or step == self.sampling.max_tokens - 1:
+            return finished, False
+        if len(running) <= COMPACT_BELOW * len(self.rows):
+            self.keep(running)
+            tokens = tokens[torch.tensor(running, device=tokens.device)]
+        self.advance(tokens)
+        return finished, True
+
     def choose(self, step: int) -> torch.Tensor:
         """Draw the next token of every row and note it with its log-probability."""
         tokens = draw_tokens(self.logits, self.uniforms[:, step], self.sampling)
-        logprobs = self.logits.log_softmax(dim=-1).gather(-1, tokens[:, None]).squeeze(-1)
+        logprobs = token_logprobs(self.logits, tokens[:, None]).squeeze(-1)
         for (i, j), token, value in zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True):
             sample = self.samples[i][j]
             if sample.finish != "stop":
@@ -187,6 +224,7 @@ def decode_batch(
     *,
     end_ids: Sequence[int],
     pad_id: int,
+    static: bool | None = None,
 ) -> Iterator[tuple[Any, list[Sample]]]:
     """Decode one batch and hand out each prompt as soon as all of its samples have ended.
 
@@ -196,47 +234,82 @@ def decode_batch(
         sampling: how tokens are drawn.
         end_ids: tokens that end an answer.
         pad_id: padding token of the prompts.
+        static: decode over a static cache (`graphs.decode_static`), by CUDA graphs on a GPU; None:
+            where that pays and fits.
 
     Yields:
         The key of a request and its samples, in the order of its seeds.
     """
     if not requests:
         return
-    ends = frozenset(end_ids)
+    from ccrl_cli.models import graphs
+    from ccrl_cli.models.whole import decode_whole, has_recurrent_layers
+
+    if has_recurrent_layers(model):
+        yield from decode_whole(model, requests, sampling, end_ids=end_ids, pad_id=pad_id)
+        return
+    if static is None:
+        static = graphs.usable(model, requests, sampling)
+    if static:
+        yield from graphs.decode_static(model, requests, sampling, end_ids=end_ids, pad_id=pad_id)
+        return
     with torch.inference_mode():
         batch = _Batch(model, requests, sampling, pad_id)
-        owed = [len(request.seeds) for request in requests]
-        for step in range(sampling.max_tokens):
-            tokens = batch.choose(step)
-            running = []
-            for row, ((i, j), token) in enumerate(zip(batch.rows, tokens.tolist(), strict=True)):
-                sample = batch.samples[i][j]
-                if sample.finish == "stop":
-                    continue
-                if token not in ends:
-                    running.append(row)
-                    continue
-                sample.finish = "stop"
-                owed[i] -= 1
-                if not owed[i]:
-                    yield requests[i].key, batch.samples[i]
-            if not running or step == sampling.max_tokens - 1:
-                break
-            if len(running) <= COMPACT_BELOW * len(batch.rows):
-                batch.keep(running)
-                tokens = tokens[torch.tensor(running, device=tokens.device)]
-            batch.advance(tokens)
+    running = True
+    for step in range(sampling.max_tokens):
+        # Nothing is handed out inside: the caller must not find itself in inference mode.
+        with torch.inference_mode():
+            finished, running = batch.run(step, frozenset(end_ids))
+        for i in finished:
+            yield requests[i].key, batch.samples[i]
+        if not running:
+            break
     for i, request in enumerate(requests):
-        if owed[i]:
+        if batch.owed[i]:
             yield request.key, batch.samples[i]
 
 
-def plan_batches(
-    requests: Sequence[PromptRequest], batch_size: int, *, size: Callable[[PromptRequest], int]
-) -> list[list[PromptRequest]]:
-    """Group requests of like length, `batch_size` in each, longest first.
+def decoding_bytes(model: Any) -> tuple[int, int]:
+    """Return the bytes that decoding takes for a token (keys, values) and for a row (logits).
 
-    The longest batch comes first so that a lack of memory shows at once.
+    Drawing holds the logits of a row about five times, in float32.
     """
-    ordered = sorted(requests, key=size, reverse=True)
-    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = torch.finfo(model.dtype).bits // 8
+    return 2 * config.num_hidden_layers * heads * width * each, 5 * 4 * config.vocab_size
+
+
+def plan_batches(
+    items: Sequence[Item],
+    batch_size: int,
+    *,
+    width: Callable[[Item], int],
+    rows: Callable[[Item], int],
+    fits: Callable[[int, int], bool],
+) -> list[list[Item]]:
+    """Group items of like length, longest first, so that a lack of memory shows at once.
+
+    Args:
+        items: what is decoded.
+        batch_size: items in a batch at most.
+        width: an item's longest prompt, in tokens.
+        rows: an item's samples.
+        fits: whether a batch of so many rows, as wide as this, may be decoded; a single item is a
+            batch even if it does not.
+
+    Returns:
+        The batches; every item is in one of them.
+    """
+    batches: list[list[Item]] = []
+    total = 0
+    for item in sorted(items, key=width, reverse=True):
+        total += rows(item)
+        batch = batches[-1] if batches else None
+        if batch is None or len(batch) == batch_size or not fits(total, width(batch[0])):
+            batches.append([item])
+            total = rows(item)
+        else:
+            batch.append(item)
+    return batches

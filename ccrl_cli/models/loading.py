@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +32,11 @@ class LoadedModel:
 
     def render(self, messages: Sequence[dict[str, str]]) -> str:
         """Return the chat prompt as one string, ready for `encode`."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-        )
+        return render_chat(self.tokenizer, messages)
 
     def encode(self, prompt: str) -> list[int]:
         """Return the tokens of a rendered prompt; the template holds its special tokens itself."""
-        return list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        return encode_prompt(self.tokenizer, prompt)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Return an answer without its special tokens."""
@@ -49,6 +45,23 @@ class LoadedModel:
                 list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         )
+
+
+def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return a chat prompt as one string that ends where the answer begins, thinking off."""
+    return str(
+        tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+    )
+
+
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Return the tokens of a rendered prompt; the template holds its special tokens itself."""
+    return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
 def require_training_packages() -> None:
@@ -155,7 +168,7 @@ def load_model(
     """
     require_training_packages()
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     device = choose_device()
     chosen = choose_dtype(dtype, device)
@@ -167,21 +180,29 @@ def load_model(
         options["quantization_config"] = _nf4(chosen)
         options["device_map"] = {"": 0}
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         if not load_in_4bit:
             model = model.to(device)
         if adapter is not None:
             model = _with_adapter(model, adapter, trainable=trainable)
+    model.eval()
+    return with_tokenizer(model, folder, dtype=chosen, device=device)
+
+
+def with_tokenizer(model: Any, folder: Path, *, dtype: torch.dtype, device: str) -> LoadedModel:
+    """Return a model with the tokenizer of its folder and what decoding needs of both."""
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.eval()
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         end_ids=_end_ids(model, tokenizer),
         pad_id=int(tokenizer.pad_token_id),
-        dtype=str(chosen).removeprefix("torch."),
+        dtype=str(dtype).removeprefix("torch."),
         device=device,
     )
 

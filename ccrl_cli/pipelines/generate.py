@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.errors import PreconditionError
-from ccrl_cli.generators.base import Generated, GenerationRequest, Generator, SamplingSettings
-from ccrl_cli.generators.registry import backend_class, choose_backend
+from ccrl_cli.generators.base import Generated, GenerationRequest, Generator
+from ccrl_cli.pipelines.backends import (
+    make_generator,
+    pick_backend,
+    prepare_model,
+    sampling_identity,
+)
 from ccrl_cli.pipelines.domains import Domain, load_domain
-from ccrl_cli.pipelines.start import Start, starting_policy
-from ccrl_cli.records import Entity, Example, Record
+from ccrl_cli.records import Example, Record
 from ccrl_cli.store.completions import CompletionStore
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
     started = time.perf_counter()
     domain = load_domain(profile, "target")
     examples, dropped = domain.training_inputs()
-    backend, reason = choose_backend(profile.generation.backend)
+    backend, reason = pick_backend(profile)
     reporter.debug(f"backend {backend}: {reason}")
     made: dict[str, int] = {}
     stored: dict[str, int] = {}
@@ -111,7 +114,7 @@ class _ModelRun:
         self.reporter = reporter
         self.model = model if backend != "mock" else f"mock:{model}"
         self._reference = model
-        self._start = self._prepare()
+        self._start = prepare_model(profile, backend, model, reporter)
         confidence = profile.confidence
         self._labeller = Labeller(
             rule=confidence.label,
@@ -121,27 +124,14 @@ class _ModelRun:
             types=frozenset(domain.labels),
         )
 
-    def _prepare(self) -> Start | None:
-        """Have the model on disk, so that its revision is known; None for the mock backend."""
-        if self.backend == "mock":
-            return None
-        return starting_policy(self.profile, self._reference, self.reporter)
-
     def identity(self) -> dict[str, Any]:
         """Settings that a stored pair must agree with to count as done."""
-        generation = self.profile.generation
         return {
             "model_revision": self._start.revision if self._start else None,
             "adapter": self._start.adapter_digest if self._start else None,
             "prompt": self.domain.prompt_digest,
             "labels": self.domain.labels_digest,
-            "sampling": {
-                "k": generation.num_completions,
-                "temperature": generation.temperature,
-                "top_p": generation.top_p,
-                "max_tokens": generation.max_tokens,
-                "seed": self.profile.run.seed,
-            },
+            "sampling": sampling_identity(self.profile, self.backend),
         }
 
     def run(
@@ -206,34 +196,6 @@ class _ModelRun:
         )
 
     def _generator(self, examples: Sequence[Example]) -> Generator:
-        maker = backend_class(self.backend)
-        if self.backend == "mock":
-            if any(example.gold is None for example in examples):
-                raise PreconditionError(
-                    "the mock backend corrupts gold labels, and this data set has none",
-                    hint="choose --backend transformers, or a labelled data set",
-                )
-            shown = {
-                example.id: [
-                    Entity(e.text, self.domain.names.name(e.type)) for e in example.gold_entities()
-                ]
-                for example in examples
-            }
-            mock: Generator = maker(
-                shown, [self.domain.names.name(label) for label in self.domain.labels]
-            )
-            return mock
-        assert self._start is not None
-        generation, model = self.profile.generation, self.profile.model
-        settings = SamplingSettings(
-            generation.temperature, generation.top_p, generation.max_tokens, generation.batch_size
+        return make_generator(
+            self.profile, self.backend, self._reference, self._start, self.domain, examples
         )
-        generator: Generator = maker(
-            self._start.folder,
-            settings,
-            adapter=self._start.adapter,
-            dtype=model.dtype,
-            load_in_4bit=model.load_in_4bit,
-            attention=model.attention,
-        )
-        return generator

@@ -65,7 +65,9 @@ def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
     from ccrl_cli.models.references import parse_reference
 
     require_training_packages()
-    adapter = resolve_adapter(profile.model.adapter)
+    # An adapter fits the model that it was trained on: other labellers go without.
+    named = profile.model.adapter if reference == profile.model.name else None
+    adapter = resolve_adapter(named)
     parsed = parse_reference(reference)
     folder = ensure_model(parsed, reporter=reporter)
     return Start(folder, adapter, model_revision(parsed, folder), adapter_digest(adapter))

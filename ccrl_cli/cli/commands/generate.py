@@ -20,7 +20,9 @@ class Skip(StrEnum):
 
 
 MODELS = setting("generation.models", list[str], "Model that generates; may repeat.", "--model")
-BACKEND = setting("generation.backend", str, "auto, transformers or mock.")
+BACKEND = setting(
+    "generation.backend", str, "auto, transformers, unsloth, vllm, openai, ollama or mock."
+)
 COUNT = setting("generation.num_completions", int, "K, completions of one input.", "-k")
 BATCH = setting("generation.batch_size", int, "Inputs in flight.")
 STORE = setting("generation.store", str, "File of the completions.")

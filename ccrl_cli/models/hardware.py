@@ -1,0 +1,78 @@
+"""What this machine has: GPUs and their memory, main memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU.
+
+    Attributes:
+        name: its name.
+        total: bytes of its memory.
+        free: bytes that nobody holds.
+        seen_by_torch: whether PyTorch can use it.
+    """
+
+    name: str
+    total: int
+    free: int
+    seen_by_torch: bool
+
+
+def find_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that PyTorch sees, else those that the driver reports."""
+    if find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            found = []
+            for index in range(torch.cuda.device_count()):
+                free, total = torch.cuda.mem_get_info(index)
+                found.append(Gpu(torch.cuda.get_device_name(index), total, free, True))
+            return tuple(found)
+    return _driver_gpus()
+
+
+def _driver_gpus() -> tuple[Gpu, ...]:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return ()
+    query = ["--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(
+            [command, *query], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return parse_gpus(done.stdout)
+
+
+def parse_gpus(text: str) -> tuple[Gpu, ...]:
+    """Read what nvidia-smi says: one line ``name, total MiB, free MiB`` a GPU."""
+    found = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.rsplit(",", 2)]
+        if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+            found.append(Gpu(parts[0], int(parts[1]) * MIB, int(parts[2]) * MIB, False))
+    return tuple(found)
+
+
+def main_memory() -> int | None:
+    """Return the bytes of main memory; None where the system does not say."""
+    if find_spec("psutil") is not None:
+        import psutil
+
+        return int(psutil.virtual_memory().total)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,93 @@
+"""`ccrl doctor`: the document, the table, plans for another card, profiles that fit 24 GB."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccrl_cli.cli.app import invoke
+from ccrl_cli.config.load import load_profile
+from ccrl_cli.pipelines.doctor import _conflict
+from ccrl_cli.pipelines.memory import plan_memory
+
+
+def run(capsys, *words):
+    code = invoke(["doctor", *words])
+    return code, *capsys.readouterr()
+
+
+def test_the_document(capsys):
+    code, out, _ = run(capsys, "--json")
+    assert code == 0
+    result = json.loads(out)["result"]
+    names = [b["name"] for b in result["backends"]]
+    assert names == ["transformers", "unsloth", "vllm", "openai", "ollama", "mock"]
+    assert all(b["reason"] for b in result["backends"])
+    (plan,) = result["plans"]
+    assert plan["parameters"] == 134515008
+    assert [p["purpose"] for p in plan["plans"]] == ["generation", "training"]
+    generation = plan["plans"][0]
+    assert generation["total_gib"] == pytest.approx(sum(generation["parts_gib"].values()), abs=0.05)
+    assert {d["purpose"] for d in result["disks"]} == {"runs", "models"}
+
+
+def test_a_small_card_gets_advice(capsys):
+    code, out, _ = run(capsys, "-p", "qwen3-8b", "--memory-gib", "12")
+    assert code == 0
+    assert "--set generation.batch_size=" in out
+    code, out, _ = run(capsys, "-p", "qwen3-8b", "--memory-gib", "4")
+    assert "no setting of these makes it fit" in out
+    assert "no format fits" in out
+
+
+def test_unknown_models_are_said(capsys):
+    code, out, _ = run(capsys, "--set", "model.name=someone/else", "--set", "model.adapter=")
+    assert code == 0
+    assert "someone/else: unknown model" in out
+
+
+def test_impossible_wishes_are_problems_not_crashes(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "ccrl_cli.generators.registry.find_spec", lambda name: None if name == "vllm" else object()
+    )
+    code, _, err = run(capsys, "--set", "generation.constrained=true")
+    assert code == 0
+    assert "vllm is not installed" in err
+
+
+def test_conflicts_are_found():
+    assert _conflict("x", "pytest>=1000") is not None
+    assert 'pip install "pytest>=1000"' in _conflict("x", "pytest>=1000")
+    assert _conflict("x", "pytest>=1") is None
+    assert _conflict("x", "not-installed-anywhere>=3") is None
+    assert _conflict("x", "pytest>=1000; python_version < '3'") is None
+    assert _conflict("x", "pytest>=1000; extra == 'other'") is None
+    assert _conflict("ccrl", "pytest>=1000; extra == 'other'") is not None
+
+
+#: Profiles for one card of 24 GB (24,564 MiB on an RTX 4090, of which a desktop leaves 23).
+CARD = 23 << 30
+
+
+@pytest.mark.parametrize(
+    ("profile", "format_at_least"),
+    [
+        ("rtx4090-few-nerd", "nf4"),
+        ("qwen3-8b", "nf4"),
+        ("llama-3.1-8b", "nf4"),
+        ("qwen3.5-27b", "nf4"),
+        ("glm-4.7-flash", "q4_k_m"),
+        ("gpt-oss-20b", "mxfp4"),
+    ],
+)
+def test_profiles_of_large_labellers_fit_24_gb(profile, format_at_least):
+    loaded = load_profile(profile).profile
+    plans = plan_memory(loaded, loaded.generation.backend, CARD, on_gpu=True)
+    from ccrl_cli.core.memory import FORMATS
+
+    for plan in plans:
+        assert plan.widest_that_fits is not None
+        assert FORMATS[plan.widest_that_fits] >= FORMATS[format_at_least]
+        for part in plan.plans:
+            assert part.fits, (plan.model, part)
