@@ -33,7 +33,7 @@ COMMANDS: dict[str, str] = {
     "run": "Warm up if asked, generate, order, train, evaluate; call again to go on after a stop.",
     "download": "Download models, and hub data sets of the profile; no GPU needed.",
     "generate": "Sample K completions of each target input, each on disk as soon as it is done.",
-    "curriculum": "The curriculum before training: confidence, label quality, stages.",
+    "curriculum": "The curriculum before training: confidence, label quality, stages, pacings.",
     "warmup": "Fine-tune the model on the labelled source domain: the start of small-model runs.",
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
@@ -46,6 +46,8 @@ COMMANDS: dict[str, str] = {
 }
 """Name -> line in ``ccrl --help``; the command is `app` of the module of that name in commands."""
 
+OPTIONAL_VALUES: dict[str, str] = {"--ray": "auto"}
+"""Option -> its value where none follows; the parser knows no such options."""
 
 _ERROR_STATUS: dict[int, Status] = {
     PartialError.exit_code: "partial",
@@ -120,6 +122,7 @@ def invoke(arguments: Sequence[str]) -> int:
         130 interrupted.
     """
     prepare_streams()
+    arguments = _with_values(arguments)
     flags = _before_separator(arguments)
     if "--no-color" in flags:
         os.environ["NO_COLOR"] = "1"
@@ -138,6 +141,20 @@ def invoke(arguments: Sequence[str]) -> int:
             return _write_error(error, state, as_json)
     except KeyboardInterrupt:
         return InterruptedRunError.exit_code
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """Return the words with the value of each option that was written without one."""
+    words = list(arguments)
+    count = len(_before_separator(words))
+    given = []
+    for number, word in enumerate(words):
+        given.append(word)
+        if number < count and word in OPTIONAL_VALUES:
+            following = words[number + 1] if number + 1 < count else "-"
+            if following.startswith("-"):
+                given.append(OPTIONAL_VALUES[word])
+    return given
 
 
 def _before_separator(arguments: Sequence[str]) -> list[str]:

@@ -26,7 +26,11 @@ Layer = dict[Key, Setting]
 
 _DATA_SETS = (("data", "source"), ("data", "target"))
 _OF_ONE_SET = ("name", "path", "labels", "train_split", "dev_split", "test_split")
-_TYPE_NAMES = ("data", "type_names")
+
+TABLES: frozenset[Key] = frozenset(
+    {("data", "type_names"), ("prompt", "paraphrases"), ("confidence", "weights")}
+)
+"""Keys whose value is a table with names of the user's choice."""
 
 
 def dotted(key: Key) -> str:
@@ -142,7 +146,7 @@ def read_assignments(assignments: Sequence[str], kinds: Mapping[Key, type]) -> L
                 f"--set {assignment!r} is not an assignment",
                 hint="write --set section.key=value, for example --set training.epochs=2",
             )
-        if key[:2] == _TYPE_NAMES and len(key) > 2:
+        if key[:2] in TABLES and len(key) > 2:
             key = (*key[:2], ".".join(key[2:]))
         value = _parse_value(raw.strip(), kinds.get(key))
         found = leaves(value, key) if isinstance(value, dict) else [(key, value)]
@@ -170,7 +174,8 @@ def merge(layers: Sequence[Layer]) -> Layer:
     """Lay later layers over earlier ones, key by key, with two exceptions.
 
     A layer that names another data set (or path) drops the name, path, labels and split names that
-    lower layers gave for it. A file that gives type names replaces those of the files it extends.
+    lower layers gave for it. A file that gives a table of names (``TABLES``) replaces that of the
+    files it extends.
     """
     merged: Layer = {}
     for layer in layers:
@@ -183,9 +188,9 @@ def merge(layers: Sequence[Layer]) -> Layer:
 def _superseded(key: Key, layer: Layer) -> bool:
     if key[:2] in _DATA_SETS and key[-1] in _OF_ONE_SET:
         return any((*key[:2], name) in layer for name in ("name", "path"))
-    if key[:2] == _TYPE_NAMES:
+    if key[:2] in TABLES:
         return any(
-            other[:2] == _TYPE_NAMES and setting.origin.startswith("profile")
+            other[:2] == key[:2] and setting.origin.startswith("profile")
             for other, setting in layer.items()
         )
     return False

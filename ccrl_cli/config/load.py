@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from ccrl_cli.config.base import Section
 from ccrl_cli.config.layers import (
+    TABLES,
     Key,
     Layer,
     Setting,
@@ -194,7 +195,6 @@ def _kind(field: FieldInfo) -> type | None:
 _FIELDS: dict[Key, FieldInfo] = dict(schema_fields())
 _KINDS = {key: kind for key, field in _FIELDS.items() if (kind := _kind(field))}
 _SECTIONS = {key[:end] for key in _FIELDS for end in range(1, len(key))}
-_TABLE: Key = ("data", "type_names")
 
 
 def _refuse_unknown(merged: Layer) -> None:
@@ -204,7 +204,7 @@ def _refuse_unknown(merged: Layer) -> None:
                 f"{dotted(key)} is a section, not a value ({setting.origin})",
                 hint=f"set one of its keys, such as {dotted(_first_key(key))}",
             )
-        if key in _FIELDS or (key[:2] == _TABLE and len(key) == 3):
+        if key in _FIELDS or (key[:2] in TABLES and len(key) == 3):
             continue
         near = _nearest(key)
         raise ProfileError(

@@ -24,6 +24,7 @@ from ccrl_cli.config.base import (
     Text,
     repeated,
 )
+from ccrl_cli.config.learning import Confidence, Curriculum, Reward
 from ccrl_cli.config.training import Training, Warmup
 
 Arm = Literal[
@@ -40,8 +41,6 @@ Arm = Literal[
     "oracle",
 ]
 Backend = Literal["auto", "transformers", "unsloth", "vllm", "openai", "ollama", "mock"]
-Metric = Literal["self_consistency", "semantic_entropy", "entity_vote", "logprob", "combined"]
-Pacing = Literal["linear", "root", "log", "exponential", "step", "constant"]
 
 ARMS: tuple[Arm, ...] = (
     "zero-shot",
@@ -177,6 +176,21 @@ class Prompt(Section):
         default=True,
         description="Shuffle the type list for each of the K samples (by input and k).",
     )
+    rename_types: Share = Field(
+        default=0.0,
+        description="Probability that a type is listed under one of its paraphrases, drawn for "
+        "each of the K samples (by input and k).",
+    )
+    paraphrases: dict[Text, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Type identifier -> other names for it; answers may use any of them.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rename_types and not self.paraphrases:
+            raise ValueError("rename_types needs names to choose from: fill prompt.paraphrases")
+        return self
 
 
 class Generation(Section):
@@ -235,6 +249,22 @@ class Generation(Section):
     mock_noise: Share = Field(
         default=0.3, description="Probability of a mistake at each mention (mock)."
     )
+    mock_seconds: NonNegative = Field(
+        default=0.0, description="Pause before each input, to rehearse a long run (mock)."
+    )
+    max_prompt_tokens: Count = Field(
+        default=4096,
+        description="Inputs with a longer prompt are left out, counted and named (local backends); "
+        "the model's context, less max_tokens, is a limit too.",
+    )
+    ray_workers: CountOrZero = Field(
+        default=0,
+        description="Processes on the Ray cluster, each with the model loaded; 0: one a GPU, "
+        "without GPUs one a node.",
+    )
+    ray_cpus_per_worker: Positive = Field(
+        default=1.0, description="CPUs that each of these processes reserves."
+    )
 
     @field_validator("server_url")
     @classmethod
@@ -255,93 +285,6 @@ class Generation(Section):
     def _check(self) -> Self:
         if twice := repeated(self.models):
             raise ValueError(f"models lists {twice!r} twice")
-        return self
-
-
-class Confidence(Section):
-    """From K completions to a pseudo-label and how sure it is."""
-
-    metric: Metric = Field(
-        default="self_consistency", description="Confidence that orders the inputs."
-    )
-    label: Literal["majority", "entity_vote"] = Field(
-        default="majority",
-        description="Pseudo-label rule: winning whole answer, or votes by entity.",
-    )
-    positive: PositiveShare = Field(
-        default=0.5, description="Entities with at least this vote share are kept (entity_vote)."
-    )
-    negative: Share = Field(
-        default=0.125, description="Entities below this vote share are negatives; between: abstain."
-    )
-    models: Names = Field(
-        default=(),
-        description="Models of the store whose votes are pooled; empty: all that generated.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.negative > self.positive:
-            raise ValueError(
-                f"negative ({self.negative:g}) must not be above positive ({self.positive:g})"
-            )
-        if twice := repeated(self.models):
-            raise ValueError(f"models lists {twice!r} twice")
-        return self
-
-
-class Curriculum(Section):
-    """Which inputs are open at which moment of training."""
-
-    pacing: Pacing = Field(default="step", description="Shape of the open share over training.")
-    start: PositiveShare = Field(
-        default=0.1, description="Open share at the beginning (linear, root, log, exponential)."
-    )
-    power: Positive = Field(
-        default=2.0, description="p of root pacing (Platanios et al. 1903.09848)."
-    )
-    alpha: Positive = Field(default=10.0, description="Bend of log pacing.")
-    shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1)] = Field(
-        default=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
-        description="Open shares of step pacing, of equal length.",
-    )
-    order: Literal["confidence", "random", "anti"] = Field(
-        default="confidence",
-        description="Surest first; random and anti (least sure first) are controls.",
-    )
-    threshold: Share = Field(
-        default=0.0, description="Inputs with less confidence are never opened."
-    )
-    refresh_every_steps: CountOrZero = Field(
-        default=0, description="Steps between two new estimates of confidence; 0: never."
-    )
-    gate: bool = Field(
-        default=False, description="Draw inputs less often whose groups had no reward spread."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if any(late <= early for early, late in zip(self.shares, self.shares[1:], strict=False)):
-            raise ValueError(f"shares must increase: {list(self.shares)}")
-        if self.shares[-1] != 1.0:
-            raise ValueError(f"shares must end at 1.0, not {self.shares[-1]:g}")
-        return self
-
-
-class Reward(Section):
-    """What a rollout earns; the sum is weighted, and each part is logged."""
-
-    overlap: Literal["token_f1", "entity_f1", "exact", "expected_f1"] = Field(
-        default="token_f1", description="Agreement with the pseudo-label, in [0, 1]."
-    )
-    overlap_weight: NonNegative = Field(default=1.0, description="Weight of overlap.")
-    format_weight: NonNegative = Field(default=0.2, description="Weight of well-formedness.")
-    length_weight: NonNegative = Field(default=0.0, description="Weight of the length penalty.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not (self.overlap_weight or self.format_weight or self.length_weight):
-            raise ValueError("at least one of the reward weights must be above 0")
         return self
 
 

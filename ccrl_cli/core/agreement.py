@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
 import numpy as np
 
 from ccrl_cli.core.alignment import mention_key
-from ccrl_cli.core.confidence import (
-    METRICS,
-    Combination,
-    Evidence,
-    confidence,
-    winners,
-)
+from ccrl_cli.core.combination import METRICS, Combination
+from ccrl_cli.core.confidence import Evidence, confidence, winners
 from ccrl_cli.records import Entity, Parse, PseudoLabel
 
 RULES = ("majority", "entity_vote")
@@ -30,6 +25,9 @@ RULES = ("majority", "entity_vote")
 
 INVALID = -1
 """Cluster id of an invalid completion."""
+
+PosteriorOf = Mapping[tuple[str, str], float]
+"""Posterior of its type by (normalised text, type), see ``core.type_evidence``."""
 
 
 def canonical(entities: Iterable[Entity]) -> tuple[Entity, ...]:
@@ -182,19 +180,33 @@ class Labeller:
         if not 0 < self.similarity <= 1:
             raise ValueError(f"similarity is {self.similarity}, not in (0, 1]")
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that are computed: the metric, or the parts of a combination."""
+        if self.metric == "combined" and self.combination is not None:
+            return self.combination.metrics
+        return (self.metric,)
+
     def __call__(
-        self, input_id: str, parses: Sequence[Parse], mean_logprobs: Sequence[float | None]
+        self,
+        input_id: str,
+        parses: Sequence[Parse],
+        mean_logprobs: Sequence[float | None],
+        posteriors: PosteriorOf | None = None,
     ) -> PseudoLabel:
         """Return the pseudo-label of one input; empty with confidence 0 if nothing is valid.
+
+        :func:`ccrl_cli.core.batch.label_batch` does the same for many inputs at once.
 
         Args:
             input_id: identifier of the input.
             parses: K completions, K at least 1.
             mean_logprobs: K mean token log-probabilities in nats, None where unknown.
+            posteriors: type evidence of the input; read by ``type_posterior`` alone.
 
         Raises:
-            ValueError: K is 0, the lengths differ, or the metric needs log-probabilities that are
-                not there.
+            ValueError: K is 0, the lengths differ, or the metric needs log-probabilities or type
+                evidence that is not there.
         """
         if not parses or len(parses) != len(mean_logprobs):
             raise ValueError(f"{len(parses)} parses and {len(mean_logprobs)} log-probabilities")
@@ -214,6 +226,7 @@ class Labeller:
             mean_logprobs=mean_logprobs,
             kept_votes=[vote.share for vote in votes if vote.mention in kept],
             empty_share=sum(map(_is_empty, known)) / len(known),
+            type_posteriors=_posteriors_of(kept, posteriors),
         )
         return PseudoLabel(
             input_id=input_id,
@@ -311,6 +324,15 @@ def _count_votes(parses: Sequence[Parse]) -> list[_Vote]:
         for mention, numbers in copies.items()
     ]
     return sorted(votes, key=lambda vote: (-vote.share, vote.mention))
+
+
+def _posteriors_of(
+    kept: Iterable[Entity], posteriors: PosteriorOf | None
+) -> tuple[float, ...] | None:
+    """Return the type posterior of each kept entity; None if any of them was not scored."""
+    values = [(posteriors or {}).get((mention.text, mention.type)) for mention in kept]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
 
 
 def _most_frequent(spellings: Counter[str]) -> str:

@@ -83,9 +83,30 @@ class Aligner:
         Args:
             example: text and T tokens with their character ranges.
         """
-        pieces: list[str] = []
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
+        self._condensed = self._index_ascii(example) or self._index(example)
+        self._places: dict[str, tuple[Place, ...]] = {}
+        self.num_tokens = len(example.offsets)
+
+    def _index_ascii(self, example: Example) -> str | None:
+        """Index a text whose keys are its visible characters, all inside tokens; else None."""
+        text = example.text
+        pieces = [text[start:end] for start, end in example.offsets]
+        condensed = "".join(pieces)
+        if not (text.isascii() and condensed == "".join(text.split())):
+            return None
+        length = 0
+        for index, piece in enumerate(pieces):
+            if piece:
+                self._starts[length] = index
+                length += len(piece)
+                self._ends[length] = index + 1
+        return condensed
+
+    def _index(self, example: Example) -> str:
+        """Index any text."""
+        pieces: list[str] = []
         length = covered = 0
         for index, (start, end) in enumerate(example.offsets):
             gap = mention_key(example.text[covered:start])
@@ -97,9 +118,7 @@ class Aligner:
                 self._starts[length] = index
                 length += len(token)
                 self._ends[length] = index + 1
-        self._condensed = "".join(pieces)
-        self._places: dict[str, tuple[Place, ...]] = {}
-        self.num_tokens = len(example.offsets)
+        return "".join(pieces)
 
     def places(self, key: str) -> tuple[Place, ...]:
         """Return every place of a mention, left to right; they may overlap each other.

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ccrl_cli.core.confidence import LogisticCombination
+from ccrl_cli.core.combination import LogisticCombination
 from ccrl_cli.core.reliability import check_pairs
 
 FloatArray = NDArray[np.float64]
@@ -25,6 +25,7 @@ FloatArray = NDArray[np.float64]
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 100.0
 _MAX_ITERATIONS = 100
 _GRADIENT_TOLERANCE = 1e-10
+_APART = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,29 @@ FITS: Mapping[str, Callable[[ArrayLike, ArrayLike], Calibrator]] = MappingProxyT
     {"temperature": fit_temperature, "platt": fit_platt, "isotonic": fit_isotonic}
 )
 """Calibrator kind to its fit."""
+
+
+def calibrate_in_order(calibrator: Calibrator, confidences: ArrayLike) -> FloatArray:
+    """Return calibrated confidences that keep the order of the given ones, ties included.
+
+    A step function gives equal values to unequal confidences; they are set apart by at most 1e-9,
+    so that ordering by the result equals ordering by what went in.
+
+    Args:
+        calibrator: a fitted calibrator.
+        confidences: N confidences in [0, 1].
+
+    Raises:
+        ValueError: the calibrator reverses the order: higher confidence went with worse answers.
+    """
+    scores = _to_array(confidences)
+    levels, places = np.unique(scores, return_inverse=True)
+    values = np.asarray(calibrator(levels))
+    if (np.diff(values) < -1e-12).any():
+        raise ValueError("it reverses the order, because higher confidence went with worse answers")
+    rank = np.arange(1, len(levels) + 1) / max(1, len(levels))
+    values = np.maximum.accumulate(values)
+    return np.asarray(((1 - _APART) * values + _APART * rank)[places])
 
 
 def fit_combination(

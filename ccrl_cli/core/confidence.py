@@ -8,70 +8,19 @@ entropy, and never wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ccrl_cli.core.combination import METRICS, Combination, combined
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-METRICS = ("self_consistency", "semantic_entropy", "entity_vote", "logprob", "combined")
-"""Names that :func:`confidence` accepts."""
-
 _PAIRS_PER_CHUNK = 4_000_000
 _TIE_DECIMALS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class GeometricMean:
-    """Weighted geometric mean of named metrics: (Π m^w)^(1/Σw).
-
-    Attributes:
-        weights: metric name to weight.
-
-    Raises:
-        ValueError: no weight is above 0, or one is negative or not finite.
-    """
-
-    weights: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        _check_names(self.weights)
-        if not all(math.isfinite(weight) and weight >= 0 for weight in self.weights.values()):
-            raise ValueError(f"weights {dict(self.weights)} are not all finite and at least 0")
-        if not sum(self.weights.values()) > 0:
-            raise ValueError(f"weights {dict(self.weights)} have no weight above 0")
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that are combined."""
-        return tuple(name for name, weight in self.weights.items() if weight > 0)
-
-
-@dataclass(frozen=True, slots=True)
-class LogisticCombination:
-    """Logistic regression over named metrics, as fitted on a calibration split.
-
-    Attributes:
-        intercept: b of 1 / (1 + exp(−b − Σ w·m)).
-        coefficients: metric name to w.
-    """
-
-    intercept: float
-    coefficients: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        _check_names(self.coefficients)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that are combined."""
-        return tuple(self.coefficients)
-
-
-Combination = GeometricMean | LogisticCombination
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +32,15 @@ class Evidence:
         mean_logprobs: K mean token log-probabilities in nats, None where the backend has none.
         kept_votes: vote share of each entity in the label.
         empty_share: share of K that are valid and name no entity.
+        type_posteriors: posterior of its type for each entity in the label, see
+            ``core.type_evidence``; None where an entity was not scored.
     """
 
     cluster_ids: Sequence[int]
     mean_logprobs: Sequence[float | None]
     kept_votes: Sequence[float] = ()
     empty_share: float = 0.0
+    type_posteriors: Sequence[float] | None = None
 
 
 def confidence(metric: str, evidence: Evidence, *, combination: Combination | None = None) -> float:
@@ -111,6 +63,8 @@ def confidence(metric: str, evidence: Evidence, *, combination: Combination | No
         return entity_vote(evidence.kept_votes, evidence.empty_share)
     if metric == "logprob":
         return logprob(evidence.cluster_ids, evidence.mean_logprobs)
+    if metric == "type_posterior":
+        return type_posterior(evidence.type_posteriors, evidence.empty_share)
     if metric != "combined":
         raise ValueError(f"metric {metric!r} is not one of {', '.join(METRICS)}")
     if combination is None:
@@ -151,6 +105,21 @@ def entity_vote(kept_votes: Sequence[float], empty_share: float) -> float:
     return math.fsum(kept_votes) / len(kept_votes) if kept_votes else float(empty_share)
 
 
+def type_posterior(posteriors: Sequence[float] | None, empty_share: float) -> float:
+    """Return the mean posterior of the kept entities' types; with none kept, as `entity_vote`.
+
+    Args:
+        posteriors: for each entity in the label, see ``core.type_evidence``.
+        empty_share: share of K that are valid and name no entity.
+
+    Raises:
+        ValueError: the entities were not scored.
+    """
+    if posteriors is None:
+        raise ValueError("the type_posterior metric needs type scores of the entities")
+    return math.fsum(posteriors) / len(posteriors) if posteriors else float(empty_share)
+
+
 def logprob(cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None]) -> float:
     """Return exp(mean token log-probability), averaged over the members of the winning cluster.
 
@@ -163,35 +132,6 @@ def logprob(cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None]) -
     if rows is None:
         raise ValueError("the logprob metric needs the log-probabilities of the completions")
     return float(logprob_batch(_one_row(cluster_ids), rows)[0])
-
-
-def combined(values: Mapping[str, ArrayLike], combination: Combination) -> FloatArray:
-    """Apply a combination to metric values of any one shape.
-
-    Args:
-        values: metric name to values in [0, 1].
-        combination: weights or fitted coefficients; names it does not use are ignored.
-
-    Returns:
-        Values in [0, 1], of the same shape.
-
-    Raises:
-        ValueError: a metric that the combination uses is missing.
-    """
-    missing = [name for name in combination.metrics if name not in values]
-    if missing:
-        raise ValueError(f"no values for {', '.join(missing)}")
-    metrics = {name: np.asarray(values[name], dtype=np.float64) for name in combination.metrics}
-    if isinstance(combination, LogisticCombination):
-        score = combination.intercept + sum(
-            combination.coefficients[name] * value for name, value in metrics.items()
-        )
-        return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(score))))
-    total = sum(combination.weights.values())
-    product = np.ones(())
-    for name, value in metrics.items():
-        product = product * value ** (combination.weights[name] / total)
-    return np.asarray(np.clip(product, 0.0, 1.0))
 
 
 def self_consistency_batch(ids_nk: ArrayLike) -> FloatArray:
@@ -361,9 +301,3 @@ def _check_logprobs(logprobs_nk: ArrayLike, ids: IntArray) -> FloatArray:
     if (logprobs > 1e-3).any() or np.isneginf(logprobs).any():
         raise ValueError("a mean log-probability is above 0 or infinite")
     return np.minimum(logprobs, 0.0)
-
-
-def _check_names(names: Mapping[str, float]) -> None:
-    unknown = [name for name in names if name not in METRICS or name == "combined"]
-    if unknown or not names:
-        raise ValueError(f"cannot combine {unknown or 'no metric at all'}: not {METRICS[:-1]}")

@@ -147,7 +147,7 @@ class CurriculumSampler:
     ) -> None:
         if len(order) != schedule.num_inputs:
             raise ValueError(f"{len(order)} inputs, but a schedule for {schedule.num_inputs}")
-        self._order = tuple(order)
+        self._initial = self._order = tuple(order)
         self._place = {key: place for place, key in enumerate(self._order)}
         self._schedule = schedule
         self._rng = rng
@@ -184,9 +184,32 @@ class CurriculumSampler:
         place = self._place[input_id]
         self._flat_visits[place] = 0 if spread > 0 else self._flat_visits.get(place, 0) + 1
 
+    def reorder(self, order: Sequence[str]) -> None:
+        """Go on in another order of the same inputs, as a refresh of confidence asks for.
+
+        As many inputs stay open. Those that the new order closes leave the pass; those that it
+        opens join it; the draws that were made stand.
+
+        Raises:
+            ValueError: the order is not one of the same inputs.
+        """
+        fresh = tuple(order)
+        if sorted(fresh) != sorted(self._order):
+            raise ValueError("the new order is not one of the same inputs")
+        place = {key: number for number, key in enumerate(fresh)}
+        moved = [place[key] for key in self._order]
+        opened = {moved[number] for number in range(self._num_joined)}
+        waiting = [moved[number] for number in self._pool]
+        self._pool = [number for number in waiting if number < self._num_joined]
+        self._pool += [number for number in range(self._num_joined) if number not in opened]
+        self._draws = [moved[number] for number in self._draws]
+        self._flat_visits = {moved[key]: count for key, count in self._flat_visits.items()}
+        self._order, self._place = fresh, place
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next draws depend on, as plain JSON values."""
         return {
+            "initial": list(self._initial),
             "order": list(self._order),
             "draws": list(self._draws),
             "pool": list(self._pool),
@@ -201,8 +224,10 @@ class CurriculumSampler:
         Raises:
             ValueError: the state belongs to other inputs or another order.
         """
-        if tuple(state["order"]) != self._order:
+        if tuple(state.get("initial", state["order"])) != self._initial:
             raise ValueError("the saved state belongs to another order of inputs")
+        self._order = tuple(state["order"])
+        self._place = {key: place for place, key in enumerate(self._order)}
         self._draws = [int(i) for i in state["draws"]]
         self._pool = [int(i) for i in state["pool"]]
         self._num_joined = int(state["num_joined"])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
-from typing import Any
 
-from ccrl_cli.errors import DataError, UsageError
+from ccrl_cli.data.type_names import UNLISTABLE, TypeNames, digest, fold_name
+from ccrl_cli.errors import UsageError
 from ccrl_cli.records import Entity
 
 _RENDERING = 1
@@ -21,104 +19,6 @@ _RENDERING = 1
 _LINE_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")
 _PLACEHOLDER = re.compile(r"\{(types|text)\}")
-_SEPARATORS = re.compile(r"[\s_\-/]+")
-_UNLISTABLE = re.compile(r"[,;\"\x00-\x1f\x7f\x85\u2028\u2029]")
-
-
-def _digest(value: Any) -> str:
-    content = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode("ascii")).hexdigest()[:16]
-
-
-# --- type names ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TypeNames:
-    """Reversible map between type identifiers and the names a prompt shows.
-
-    Attributes:
-        pairs: (identifier, prompt name), one a type. No two names are equal without regard to
-            case, so a name leads back to one identifier. Build it with :meth:`build`.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
-
-    def __post_init__(self) -> None:
-        seen: dict[str, str] = {}
-        identifiers: set[str] = set()
-        for identifier, name in self.pairs:
-            if not name.strip() or _UNLISTABLE.search(name):
-                raise DataError(
-                    f"type {identifier!r} has the prompt name {name!r}, which a comma-separated"
-                    " list cannot show",
-                    hint=f'give it another name: [data.type_names] "{identifier}" = "..."',
-                )
-            if identifier in identifiers:
-                raise DataError(f"type {identifier!r} is listed twice", hint="list each type once")
-            identifiers.add(identifier)
-            other = seen.setdefault(_fold(name), identifier)
-            if other != identifier:
-                raise DataError(
-                    f"types {other!r} and {identifier!r} share the prompt name {name!r}",
-                    hint=f'tell them apart: [data.type_names] "{identifier}" = "..."',
-                )
-
-    @classmethod
-    def build(cls, types: Iterable[str], overrides: Mapping[str, str] | None = None) -> TypeNames:
-        """Name each type: by an override, else by :func:`readable`.
-
-        Args:
-            types: type identifiers.
-            overrides: identifier to prompt name; those of other types are left aside, because
-                one table serves the source and the target types.
-
-        Raises:
-            DataError: a name is blank, cannot stand in a list, or is shared by two types.
-        """
-        chosen = overrides or {}
-        return cls(tuple((t, chosen[t] if t in chosen else readable(t)) for t in types))
-
-    @cached_property
-    def by_identifier(self) -> Mapping[str, str]:
-        """Identifier to prompt name."""
-        return dict(self.pairs)
-
-    @cached_property
-    def by_name(self) -> Mapping[str, str]:
-        """Prompt name to identifier, as ``core.parsing.parse_completion`` takes it."""
-        return {name: identifier for identifier, name in self.pairs}
-
-    @cached_property
-    def _by_folded_name(self) -> Mapping[str, str]:
-        return {_fold(name): identifier for identifier, name in self.pairs}
-
-    @property
-    def identifiers(self) -> tuple[str, ...]:
-        """Type identifiers in the order given."""
-        return tuple(identifier for identifier, _ in self.pairs)
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits over the pairs; the order of the types does not matter."""
-        return _digest(sorted(self.pairs))
-
-    def name(self, identifier: str) -> str:
-        """Return the prompt name of a type; KeyError if the type is not listed."""
-        return self.by_identifier[identifier]
-
-    def identifier(self, name: str) -> str | None:
-        """Return the type that a prompt name stands for (case and spacing apart), or None."""
-        return self._by_folded_name.get(_fold(name))
-
-
-def readable(identifier: str) -> str:
-    """Return an identifier as words: underscores, hyphens and slashes become single spaces."""
-    return _SEPARATORS.sub(" ", identifier).strip() or identifier
-
-
-def _fold(name: str) -> str:
-    return " ".join(name.casefold().split())
 
 
 # --- templates ----------------------------------------------------------------------------------
@@ -145,7 +45,7 @@ class PromptTemplate:
     @property
     def digest(self) -> str:
         """16 hex digits over the wording, the version and the way texts are shown."""
-        return _digest({**asdict(self), "rendering": _RENDERING})
+        return digest({**asdict(self), "rendering": _RENDERING})
 
 
 COMPACT = PromptTemplate(
@@ -367,15 +267,17 @@ def augment_types(
     ]
     if not kept and order:
         kept = [order[max(range(len(order)), key=draws.__getitem__)]]
-    taken = {_fold(names.name(identifier)) for identifier in kept}
+    taken = {fold_name(names.name(identifier)) for identifier in kept}
     pairs: list[tuple[str, str]] = []
     for identifier in kept:
         name = names.name(identifier)
         if rng.random() < settings.rename:
-            others = [o for o in _other_names(identifier, name, settings) if _fold(o) not in taken]
+            others = [
+                o for o in _other_names(identifier, name, settings) if fold_name(o) not in taken
+            ]
             if others:
                 name = others[int(rng.random() * len(others))]
-                taken.add(_fold(name))
+                taken.add(fold_name(name))
         pairs.append((identifier, name))
     return AugmentedTypes(tuple(kept), TypeNames(tuple(pairs)))
 
@@ -385,5 +287,5 @@ def _other_names(identifier: str, name: str, settings: TypeAugmentation) -> list
     regular = [plural] if name[-1:].isalpha() and name[-1:] not in "sxz" else []
     others = [*settings.paraphrases.get(identifier, ()), identifier, *regular]
     return [
-        o for o in dict.fromkeys(others) if o.strip() and o != name and not _UNLISTABLE.search(o)
+        o for o in dict.fromkeys(others) if o.strip() and o != name and not UNLISTABLE.search(o)
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.generators.base import Generator
 
 BACKENDS: dict[str, str] = {
     "transformers": "ccrl_cli.generators.transformers:TransformersGenerator",
@@ -44,6 +46,26 @@ class Availability:
     name: str
     usable: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorRecipe:
+    """How to make a generator, in this process or another one: plain values that can be sent.
+
+    Attributes:
+        backend: its name.
+        arguments: of its class.
+        options: of its class, by name.
+    """
+
+    backend: str
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Generator:
+        """Return the generator, its model loaded."""
+        generator: Generator = backend_class(self.backend)(*self.arguments, **self.options)
+        return generator
 
 
 def find_machine() -> Machine:

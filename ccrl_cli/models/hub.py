@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ccrl_cli.errors import CcrlError, IntegrityError, PreconditionError
 from ccrl_cli.models.cache import check_free_space
 from ccrl_cli.models.packages import file_sha256
+from ccrl_cli.models.resume import fetch_large
 from ccrl_cli.models.watch import watch_growth
 from ccrl_cli.reporting import Reporter
 
@@ -134,13 +135,15 @@ def download_model(plan: HubPlan, revision: str | None, reporter: Reporter) -> P
         _without_bars(),
         watch_growth(storage, plan.missing_bytes, f"downloading {plan.name}", reporter),
     ):
+        checked = {file.name for file in plan.files if _fetch_part(plan, file, storage, reporter)}
         # By the name of the revision, so that the cache knows it offline too.
         folder = Path(
             snapshot_download(plan.name, revision=revision, allow_patterns=_escaped(wanted))
         )
     for file in plan.files:
         path = folder / file.name
-        if file.sha256 and not file.cached and file_sha256(path) != file.sha256:
+        owed = file.sha256 and not file.cached and file.name not in checked
+        if owed and file_sha256(path) != file.sha256:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise IntegrityError(
@@ -148,6 +151,21 @@ def download_model(plan: HubPlan, revision: str | None, reporter: Reporter) -> P
                 hint=f"it was removed; download it again: ccrl download {plan.name}",
             )
     return folder
+
+
+def _fetch_part(plan: HubPlan, file: HubFile, storage: Path, reporter: Reporter) -> bool:
+    """Fetch a large file so that it can be gone on with; False leaves it to the library."""
+    if file.cached or not file.sha256:
+        return False
+    return fetch_large(
+        storage,
+        plan.name,
+        file.name,
+        commit=plan.commit,
+        sha256=file.sha256,
+        size=file.size_bytes,
+        reporter=reporter,
+    )
 
 
 def cached_snapshot(name: str, revision: str | None) -> Path | None:

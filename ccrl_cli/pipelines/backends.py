@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generator, SamplingSettings
-from ccrl_cli.generators.registry import SERVERS, backend_class, choose_backend
+from ccrl_cli.generators.registry import SERVERS, GeneratorRecipe, choose_backend
 from ccrl_cli.pipelines.domains import Domain
 from ccrl_cli.pipelines.start import Start, starting_policy
 from ccrl_cli.records import Entity, Example
@@ -68,15 +68,15 @@ def sampling_identity(profile: Profile, backend: str) -> dict[str, Any]:
     return identity
 
 
-def make_generator(
+def generator_recipe(
     profile: Profile,
     backend: str,
     reference: str,
     start: Start | None,
     domain: Domain,
     examples: Sequence[Example],
-) -> Generator:
-    """Return the generator of one model, loaded and ready.
+) -> GeneratorRecipe:
+    """Return how to make the generator of one model, here or in another process.
 
     Args:
         profile: the profile.
@@ -86,25 +86,43 @@ def make_generator(
         domain: the domain whose inputs are labelled.
         examples: the owed inputs; the mock backend reads their gold.
     """
-    maker = backend_class(backend)
-    generator: Generator
     if backend == "mock":
-        generator = _mock(profile, maker, domain, examples)
-    elif backend in SERVERS:
-        generator = maker(_server(profile, reference), _settings(profile, domain))
-    else:
-        assert start is not None
-        extra = {"memory_share": profile.generation.vllm_memory_share} if backend == "vllm" else {}
-        generator = maker(
-            start.folder,
-            _settings(profile, domain),
-            adapter=start.adapter,
-            dtype=profile.model.dtype,
-            load_in_4bit=profile.model.load_in_4bit,
-            attention=profile.model.attention,
-            **extra,
-        )
-    return generator
+        return _mock(profile, domain, examples)
+    if backend in SERVERS:
+        return GeneratorRecipe(backend, (_server(profile, reference), _settings(profile, domain)))
+    assert start is not None
+    options: dict[str, Any] = {
+        "adapter": start.adapter,
+        "dtype": profile.model.dtype,
+        "load_in_4bit": profile.model.load_in_4bit,
+        "attention": profile.model.attention,
+    }
+    if backend == "vllm":
+        options["memory_share"] = profile.generation.vllm_memory_share
+    return GeneratorRecipe(backend, (start.folder, _settings(profile, domain)), options)
+
+
+def make_generator(recipe: GeneratorRecipe, profile: Profile, ray: str | None) -> Generator:
+    """Return the generator of a recipe, loaded and ready: in this process, or on Ray.
+
+    Args:
+        recipe: see `generator_recipe`.
+        profile: the profile.
+        ray: address of a Ray cluster, ``auto``, or None for this process.
+    """
+    if ray is None:
+        return recipe.build()
+    from ccrl_cli.generators.ray import RayGenerator, RaySettings
+
+    generation = profile.generation
+    settings = RaySettings(
+        address=ray,
+        workers=generation.ray_workers,
+        cpus_per_worker=generation.ray_cpus_per_worker,
+        gpus_per_worker=0.0 if recipe.backend in {*SERVERS, "mock"} else None,
+        batch_size=generation.batch_size,
+    )
+    return RayGenerator(recipe, settings)
 
 
 def _settings(profile: Profile, domain: Domain) -> SamplingSettings:
@@ -135,7 +153,7 @@ def _server(profile: Profile, reference: str) -> Any:
     )
 
 
-def _mock(profile: Profile, maker: Any, domain: Domain, examples: Sequence[Example]) -> Generator:
+def _mock(profile: Profile, domain: Domain, examples: Sequence[Example]) -> GeneratorRecipe:
     if any(example.gold is None for example in examples):
         raise PreconditionError(
             "the mock backend corrupts gold labels, and this data set has none",
@@ -145,9 +163,9 @@ def _mock(profile: Profile, maker: Any, domain: Domain, examples: Sequence[Examp
         example.id: [Entity(e.text, domain.names.name(e.type)) for e in example.gold_entities()]
         for example in examples
     }
-    mock: Generator = maker(
-        shown,
-        [domain.names.name(label) for label in domain.labels],
-        noise=profile.generation.mock_noise,
-    )
-    return mock
+    names = [domain.names.name(label) for label in domain.labels]
+    options = {
+        "noise": profile.generation.mock_noise,
+        "seconds_per_input": profile.generation.mock_seconds,
+    }
+    return GeneratorRecipe("mock", (shown, names), options)

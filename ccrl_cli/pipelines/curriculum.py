@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ccrl_cli.core.advantages import has_signal
+from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.binning import bin_inputs
-from ccrl_cli.core.curriculum import Schedule, stages
+from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
 from ccrl_cli.core.discrimination import auroc_interval
+from ccrl_cli.core.reward_batch import score_batch
+from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import UsageError
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
-from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
-from ccrl_cli.pipelines.quality import BinView, LabelScore, label_quality_by_bin, score_labels
+from ccrl_cli.pipelines.plan import plan_schedule, training_order
+from ccrl_cli.pipelines.quality import (
+    BinView,
+    LabelScore,
+    label_quality_by_bin,
+    mean,
+    score_labels,
+)
+from ccrl_cli.pipelines.samples import SampleSet, load_samples
+from ccrl_cli.pipelines.trust import TopView, describe_auroc, describe_trust, top_labels
 from ccrl_cli.records import Score
 
 if TYPE_CHECKING:
@@ -28,8 +40,7 @@ if TYPE_CHECKING:
 
 HISTOGRAM_BINS = 10
 
-#: Fewer right (or wrong) labels than this make AUROC weak evidence whatever its interval says.
-FEW = 10
+DEFAULT_TRUST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,8 @@ class StageView:
         open_share: the same as a share of the inputs in the order.
         lowest_confidence: of the open inputs.
         passes: draws of the stage for each open input.
+        signal_share: share of the open inputs whose stored completions do not all earn the same
+            reward; the others have no gradient yet.
         oracle_f1: micro F1 of the open labels against gold; None without gold.
         oracle_exact: share of the open labels that equal gold; None without gold.
     """
@@ -55,6 +68,7 @@ class StageView:
     open_share: float
     lowest_confidence: float
     passes: float
+    signal_share: float
     oracle_f1: float | None
     oracle_exact: float | None
 
@@ -68,6 +82,7 @@ class CurriculumView:
         models: models whose completions were pooled.
         metric: name of the confidence.
         label: rule of the pseudo-labels.
+        calibrator: calibrator that confidences went through, or ``none``.
         num_inputs: inputs with a pseudo-label.
         num_missing: training inputs without completions.
         num_completions: completions read.
@@ -75,6 +90,10 @@ class CurriculumView:
         histogram: inputs by confidence, ten bins of equal width over [0, 1].
         bin_rule: ``mass`` or ``fixed``.
         bins: labels by confidence, least sure first.
+        top: the surest shares of the labels.
+        trust: F1, or without gold confidence, from which a label is worth trusting.
+        trust_finding: how many labels are, in a sentence.
+        signal_share: share of inputs whose stored completions do not all earn the same reward.
         pacing: shape of the open share.
         order: which inputs open first.
         threshold: smallest confidence that is opened.
@@ -96,6 +115,7 @@ class CurriculumView:
     models: tuple[str, ...]
     metric: str
     label: str
+    calibrator: str
     num_inputs: int
     num_missing: int
     num_completions: int
@@ -103,6 +123,10 @@ class CurriculumView:
     histogram: tuple[int, ...]
     bin_rule: str
     bins: tuple[BinView, ...]
+    top: tuple[TopView, ...]
+    trust: float
+    trust_finding: str
+    signal_share: float
     pacing: str
     order: str
     threshold: float
@@ -120,7 +144,12 @@ class CurriculumView:
 
 
 def show_curriculum(
-    profile: Profile, *, bins: str = "mass", num_bins: int = 10, reporter: Reporter
+    profile: Profile,
+    *,
+    bins: str = "mass",
+    num_bins: int = 10,
+    trust: float = DEFAULT_TRUST,
+    reporter: Reporter,
 ) -> CurriculumView:
     """Return what a profile's curriculum will do with the completions in its store.
 
@@ -128,6 +157,7 @@ def show_curriculum(
         profile: the profile.
         bins: rule of the bins, ``mass`` or ``fixed``.
         num_bins: B, at least 1.
+        trust: F1, or without gold confidence, from which a label is worth trusting.
         reporter: told of missing inputs and of stages that cannot fill a step.
 
     Raises:
@@ -138,53 +168,115 @@ def show_curriculum(
     if num_bins < 1:
         raise UsageError(f"{num_bins} bins are too few", hint="ask for at least one")
     domain = load_domain(profile, "target")
-    labels = _load(profile, domain)
-    examples = {e.id: e for e in domain.training_inputs()[0]}
-    scores = score_labels(labels.labels, examples, domain.labels)
-    order = training_order(profile, labels.confidence)
-    schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
-    confidences = [label.confidence for label in labels.labels.values()]
-    rng = np.random.default_rng(derive_seed(profile.run.seed, "auroc"))
-    auroc, finding = _discrimination(labels, scores, rng)
-    total = sum((item.score for item in scores.values()), Score())
+    found = load_samples(profile, domain)
+    labels = _load(profile, domain, found)
+    scores = score_labels(labels.labels, found.examples, domain.labels)
+    signals = learning_signals(profile, labels, found)
+    surest = order_inputs(labels.confidence, "confidence")
+    calibrated = labels.calibrator != "none"
     view = CurriculumView(
         store=str(profile.store_path),
         models=labels.models,
         metric=profile.confidence.metric,
         label=profile.confidence.label,
-        num_inputs=len(confidences),
+        calibrator=labels.calibrator,
+        num_inputs=len(labels.labels),
         num_missing=labels.num_missing,
         num_completions=labels.num_completions,
         num_invalid=labels.num_invalid,
-        histogram=tuple(
-            len(part.members) for part in bin_inputs(confidences, "fixed", num_bins=HISTOGRAM_BINS)
-        ),
+        histogram=_histogram(list(labels.confidence.values())),
         bin_rule=bins,
-        bins=label_quality_by_bin(
-            labels.labels, examples, domain.labels, bins=bins, num_bins=num_bins
+        bins=label_quality_by_bin(labels.labels, scores, signals, bins=bins, num_bins=num_bins),
+        top=top_labels(surest, labels.confidence, scores),
+        trust=trust,
+        trust_finding=describe_trust(
+            surest, labels.confidence, scores, trust=trust, calibrated=calibrated
         ),
-        pacing=profile.curriculum.pacing,
-        order=profile.curriculum.order,
-        threshold=profile.curriculum.threshold,
-        num_left_out=len(confidences) - len(order),
-        num_steps=planned_steps(profile, len(confidences)),
-        steps_from="training.max_steps" if profile.training.max_steps else "training.epochs",
-        prompts_per_step=profile.training.prompts_per_step,
-        stages=_stages(schedule, order, labels.confidence, scores) if schedule else (),
-        oracle_count=len(scores),
-        oracle_f1=total.f1 if scores else None,
-        oracle_exact=sum(s.exact for s in scores.values()) / len(scores) if scores else None,
-        oracle_auroc=auroc,
-        oracle_finding=finding,
+        signal_share=mean(signals.values()) or 0.0,
         reportable=labels.reportable and profile.data.target.max_train_samples is None,
+        **_plan(profile, labels, scores, signals),
+        **_oracle(profile, labels, scores),
     )
     _warn(view, reporter)
     return view
 
 
-def _load(profile: Profile, domain: Domain) -> LabelSet:
+def _plan(
+    profile: Profile,
+    labels: LabelSet,
+    scores: Mapping[str, LabelScore],
+    signals: Mapping[str, bool],
+) -> dict[str, Any]:
+    """Return what the view says of the training that is planned."""
+    order = training_order(profile, labels.confidence)
+    schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
+    return {
+        "pacing": profile.curriculum.pacing,
+        "order": profile.curriculum.order,
+        "threshold": profile.curriculum.threshold,
+        "num_left_out": len(labels.labels) - len(order),
+        "num_steps": schedule.num_steps if schedule else 0,
+        "steps_from": "training.max_steps" if profile.training.max_steps else "training.epochs",
+        "prompts_per_step": profile.training.prompts_per_step,
+        "stages": _stages(schedule, order, labels.confidence, (scores, signals))
+        if schedule
+        else (),
+    }
+
+
+def _oracle(profile: Profile, labels: LabelSet, scores: Mapping[str, LabelScore]) -> dict[str, Any]:
+    """Return what the view says of the labels against gold."""
+    total = sum((item.score for item in scores.values()), Score())
+    rng = np.random.default_rng(derive_seed(profile.run.seed, "auroc"))
+    auroc, finding = _discrimination(labels, scores, rng)
+    return {
+        "oracle_count": len(scores),
+        "oracle_f1": total.f1 if scores else None,
+        "oracle_exact": mean(item.exact for item in scores.values()),
+        "oracle_auroc": auroc,
+        "oracle_finding": finding,
+    }
+
+
+def learning_signals(profile: Profile, labels: LabelSet, found: SampleSet) -> dict[str, bool]:
+    """Return whether the stored completions of each input differ in what they would earn.
+
+    A group of rollouts that all earn the same has no gradient. Stored completions were drawn at
+    the temperature of generation, so this is a forecast.
+    """
+    section = profile.reward
+    limit = profile.training.max_completion_tokens
+    weights = RewardWeights(
+        overlap=section.overlap,
+        overlap_weight=section.overlap_weight,
+        format_weight=section.format_weight,
+        length_weight=section.length_weight,
+        length_soft_tokens=max(1, limit // 2),
+        length_limit_tokens=limit,
+    )
+    voted = section.overlap == "expected_f1"
+    targets = [
+        make_target(
+            Aligner(found.examples[key]),
+            label.entities,
+            label.abstained,
+            label.votes if voted else None,
+        )
+        for key, label in labels.labels.items()
+    ]
+    samples = [found.samples[key][0] for key in labels.labels]
+    totals = score_batch(samples, targets, weights)["total"]
+    return {key: has_signal(row) for key, row in zip(labels.labels, totals, strict=True)}
+
+
+def _histogram(confidences: Sequence[float]) -> tuple[int, ...]:
+    parts = bin_inputs(confidences, "fixed", num_bins=HISTOGRAM_BINS)
+    return tuple(len(part.members) for part in parts)
+
+
+def _load(profile: Profile, domain: Domain, found: SampleSet) -> LabelSet:
     try:
-        return load_labels(profile, domain)
+        return load_labels(profile, domain, found)
     except ValueError as error:
         raise UsageError(
             f"confidence.metric {profile.confidence.metric!r} cannot be computed here: {error}",
@@ -196,14 +288,23 @@ def _stages(
     schedule: Schedule,
     order: Sequence[str],
     confidence: Mapping[str, float],
-    scores: Mapping[str, LabelScore],
+    known: tuple[Mapping[str, LabelScore], Mapping[str, bool]],
 ) -> tuple[StageView, ...]:
-    """Return the stages with what is open in each: sums over growing prefixes of the order."""
+    """Return the stages with what is open in each: sums over growing prefixes of the order.
+
+    Args:
+        schedule: how many are open when.
+        order: input ids, first to open first.
+        confidence: by input id.
+        known: scores of the labels that gold exists for, and learning signals, by input id.
+    """
+    scores, signals = known
     judged = [scores.get(key) for key in order]
     lowest = list(accumulate((confidence[key] for key in order), min))
     sums = list(accumulate(item.score if item else Score() for item in judged))
     exact = list(accumulate(int(item is not None and item.exact) for item in judged))
     counts = list(accumulate(int(item is not None) for item in judged))
+    lively = list(accumulate(int(signals[key]) for key in order))
     views = []
     for stage in stages(schedule):
         last = stage.num_open - 1
@@ -217,6 +318,7 @@ def _stages(
                 open_share=stage.num_open / len(order),
                 lowest_confidence=lowest[last],
                 passes=draws / stage.num_open,
+                signal_share=lively[last] / stage.num_open,
                 oracle_f1=sums[last].f1 if counts[last] else None,
                 oracle_exact=exact[last] / counts[last] if counts[last] else None,
             )
@@ -233,33 +335,6 @@ def _discrimination(
     right = [float(item.exact) for item in scores.values()]
     auroc = auroc_interval([labels.labels[key].confidence for key in scores], right, rng)
     return auroc, describe_auroc(auroc, int(sum(right)), len(right))
-
-
-def describe_auroc(auroc: Interval | None, num_right: int, total: int) -> str:
-    """Return what an AUROC of confidence against exact match means, in a sentence.
-
-    Args:
-        auroc: the value with its interval; None if all labels are right, or all wrong.
-        num_right: labels equal to gold.
-        total: labels compared.
-    """
-    if auroc is None:
-        number = "every label equals" if num_right else "no label equals"
-        return f"{number} gold, so there is no AUROC of confidence against exact match"
-    numbers = (
-        f"its AUROC against exact match is {auroc.value:.2f} "
-        f"({auroc.level:.0%} interval {auroc.low:.2f} to {auroc.high:.2f}"
-    )
-    if auroc.low <= 0.5 <= auroc.high:
-        return f"confidence knows nothing here: {numbers} holds 0.5, which is chance)"
-    if auroc.high < 0.5:
-        text = f"confidence misleads here, surer labels are more often wrong: {numbers})"
-    else:
-        text = f"confidence ranks labels better than chance: {numbers})"
-    few = min(num_right, total - num_right)
-    if few < FEW:
-        text += f"; weak evidence, only {few} of {total} labels are on one side"
-    return text
 
 
 def _warn(view: CurriculumView, reporter: Reporter) -> None:

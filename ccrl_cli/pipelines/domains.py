@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.catalog import (
+    SPLITS,
     DatasetSpec,
     Split,
     available_splits,
     load_split,
     without_duplicates,
 )
-from ccrl_cli.data.prompts import PromptTemplate, TypeNames, get_template, render, type_order
-from ccrl_cli.errors import PreconditionError, ProfileError
+from ccrl_cli.data.prompts import PromptTemplate, get_template, render, type_order
+from ccrl_cli.data.type_names import TypeNames
+from ccrl_cli.errors import PreconditionError, ProfileError, UsageError
 from ccrl_cli.records import Example, content_id
 
 if TYPE_CHECKING:
@@ -24,6 +26,38 @@ if TYPE_CHECKING:
 
 Role = Literal["source", "target"]
 Prompt = tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Which sentences a command works on: a split of a domain."""
+
+    role: Role = "target"
+    split: Literal["train", "dev", "test"] = "train"
+
+    def __str__(self) -> str:
+        return self.split if self.role == "target" else f"{self.role}:{self.split}"
+
+
+TRAINING = Inputs()
+"""The inputs that a run trains on."""
+
+
+def parse_split(text: str) -> Inputs:
+    """Return the inputs that ``dev``, ``target:dev`` or ``source:dev`` names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    role, _, split = text.rpartition(":")
+    for known in get_args(Role):
+        for name in SPLITS:
+            if (role or "target", split) == (known, name):
+                return Inputs(known, name)  # type: ignore[arg-type]
+    raise UsageError(
+        f"there is no split {text!r}",
+        hint="choose train, dev or test, with source: before it for the source domain",
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +72,7 @@ class Domain:
         names: readable names of the types.
         template: prompt template.
         shuffle_types: whether each sample sees its own order of types.
+        rename_types: probability that a sample lists a type under a paraphrase.
         run_seed: seed of the run, from which orders are derived.
     """
 
@@ -49,11 +84,21 @@ class Domain:
     template: PromptTemplate
     shuffle_types: bool
     run_seed: int
+    rename_types: float = 0.0
 
     def split(self, name: str) -> Split:
         """Return a split by role, cut to the number of samples that the profile allows."""
         spec = DatasetSpec(self.spec.source, self.spec.splits, self.labels, self.limits.get(name))
         return load_split(spec, name)
+
+    def unique_inputs(self, split: str) -> tuple[tuple[Example, ...], int]:
+        """Return the inputs of a split, equal texts once, and how many were left out.
+
+        Those of the training split are :meth:`training_inputs`.
+        """
+        if split == "train" and self.role == "target":
+            return self.training_inputs()
+        return without_duplicates(self.split(split).examples)
 
     def training_inputs(self) -> tuple[tuple[Example, ...], int]:
         """Return the inputs that labels are made for, and how many equal texts were left out.
@@ -80,18 +125,22 @@ class Domain:
 
         Args:
             example: the sentence.
-            sample: number k of the sample whose type order is wanted; None: the given order.
+            sample: number k of the sample whose type order and type names are wanted; None: the
+                given ones.
             special_tokens: strings that must not appear as such in the sentence.
         """
-        order = None
+        order, names = None, self.names
         if sample is not None and self.shuffle_types:
             seed = derive_seed(self.run_seed, "type-order", example.id, sample)
             order = type_order(self.labels, seed)
+        if sample is not None and self.rename_types:
+            seed = derive_seed(self.run_seed, "type-name", example.id, sample)
+            names = self.names.renamed(self.rename_types, seed)
         messages = render(
             self.template,
             example.text,
             self.labels,
-            self.names,
+            names,
             order,
             special_tokens=special_tokens,
         )
@@ -100,7 +149,8 @@ class Domain:
     @cached_property
     def prompt_digest(self) -> str:
         """Digest of everything that shapes a prompt but the sentence and the labels."""
-        return content_id(f"{self.template.digest}|shuffle={self.shuffle_types}")
+        varied = f"|rename={self.rename_types:g}" if self.rename_types else ""
+        return content_id(f"{self.template.digest}|shuffle={self.shuffle_types}{varied}")
 
     @cached_property
     def labels_digest(self) -> str:
@@ -136,10 +186,11 @@ def load_domain(profile: Profile, role: Role) -> Domain:
         spec=spec,
         limits={"train": section.max_train_samples, "test": section.max_test_samples},
         labels=head.labels,
-        names=TypeNames.build(head.labels, overrides),
+        names=TypeNames.build(head.labels, overrides, profile.prompt.paraphrases),
         template=get_template(profile.prompt.template),
         shuffle_types=profile.prompt.shuffle_types,
         run_seed=profile.run.seed,
+        rename_types=profile.prompt.rename_types,
     )
 
 

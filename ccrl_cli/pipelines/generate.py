@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.errors import PartialError, PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest, Generator
 from ccrl_cli.pipelines.backends import (
+    generator_recipe,
     make_generator,
     pick_backend,
     prepare_model,
     sampling_identity,
 )
-from ccrl_cli.pipelines.domains import Domain, load_domain
+from ccrl_cli.pipelines.domains import TRAINING, Domain, Inputs, load_domain
+from ccrl_cli.pipelines.labels import stored_labeller
 from ccrl_cli.records import Example, Record
 from ccrl_cli.store.completions import CompletionStore
 
@@ -37,6 +39,8 @@ class GenerateOptions:
     skip: Literal["pair", "input"] = "pair"
     max_samples: int | None = None
     shard: tuple[int, int] | None = None
+    ray: str | None = None
+    inputs: Inputs = TRAINING
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,12 @@ class GenerateResult:
     Attributes:
         store: file of the completions.
         generated: new records, by model.
-        already_stored: inputs that were not owed, by model.
+        already_stored: inputs (of the shard) that were not owed, by model.
         records: pairs in the store now.
         tokens: sampled tokens.
         seconds: wall time of sampling, models' loading included.
         duplicates: inputs left out because an equal text came before, or is in the test split.
+        too_long: inputs left out because the model has no room for their prompt, over all models.
         reportable: False with a mock backend or a cut set of inputs.
     """
 
@@ -61,11 +66,25 @@ class GenerateResult:
     tokens: int
     seconds: float
     duplicates: int
+    too_long: int
     reportable: bool
 
 
+@dataclass(slots=True)
+class ModelResult:
+    """Counts of one model, while they grow: inputs stored before, generated, too long; tokens."""
+
+    stored: int = 0
+    generated: int = 0
+    too_long: int = 0
+    tokens: int = 0
+
+
 def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) -> GenerateResult:
-    """Sample K completions of each owed target input with each model of the profile.
+    """Sample K completions of each owed input with each model of the profile.
+
+    By default of the target's training split; other splits share the store, since records are
+    kept by the content of their input.
 
     Raises:
         UsageError: the store is not empty and nothing says what to do with it.
@@ -73,21 +92,22 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
         IntegrityError: the store contradicts the profile or itself.
     """
     started = time.perf_counter()
-    domain = load_domain(profile, "target")
-    examples, dropped = domain.training_inputs()
+    domain = load_domain(profile, options.inputs.role)
+    examples, dropped = domain.unique_inputs(options.inputs.split)
     backend, reason = pick_backend(profile)
     reporter.debug(f"backend {backend}: {reason}")
     made: dict[str, int] = {}
     stored: dict[str, int] = {}
-    tokens = 0
+    tokens = too_long = 0
     with CompletionStore(profile.store_path, shard=options.shard) as store:
         if store.torn_bytes:
             reporter.warn(f"{store.path}: cut off a torn last line of {store.torn_bytes} bytes")
         for model in profile.generation_models:
             maker = _ModelRun(profile, domain, model, backend, reporter)
-            count, sampled, skipped = maker.run(store, examples, options)
-            made[model], stored[model] = count, skipped
-            tokens += sampled
+            found = maker.run(store, examples, options)
+            made[model], stored[model] = found.generated, found.stored
+            tokens += found.tokens
+            too_long += found.too_long
         total = len(store)
     cut = options.max_samples is not None or profile.data.target.max_train_samples is not None
     return GenerateResult(
@@ -98,6 +118,7 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
         tokens=tokens,
         seconds=round(time.perf_counter() - started, 3),
         duplicates=dropped,
+        too_long=too_long,
         reportable=backend != "mock" and not cut,
     )
 
@@ -115,14 +136,7 @@ class _ModelRun:
         self.model = model if backend != "mock" else f"mock:{model}"
         self._reference = model
         self._start = prepare_model(profile, backend, model, reporter)
-        confidence = profile.confidence
-        self._labeller = Labeller(
-            rule=confidence.label,
-            metric=confidence.metric,
-            positive=confidence.positive,
-            negative=confidence.negative,
-            types=frozenset(domain.labels),
-        )
+        self._labeller = stored_labeller(profile, domain)
 
     def identity(self) -> dict[str, Any]:
         """Settings that a stored pair must agree with to count as done."""
@@ -136,11 +150,16 @@ class _ModelRun:
 
     def run(
         self, store: CompletionStore, examples: Sequence[Example], options: GenerateOptions
-    ) -> tuple[int, int, int]:
-        """Generate what is owed; return new records, sampled tokens and inputs not owed."""
+    ) -> ModelResult:
+        """Generate what is owed and store it, input by input.
+
+        Raises:
+            PartialError: the backend failed when some inputs had been stored.
+        """
         identity = self.identity()
+        ids = [example.id for example in examples]
         owed = store.owed(
-            [example.id for example in examples],
+            ids,
             self.model,
             identity,
             resume=options.resume,
@@ -148,23 +167,80 @@ class _ModelRun:
             skip=options.skip,
             max_samples=options.max_samples,
         )
-        considered = min(len(examples), options.max_samples or len(examples))
+        found = ModelResult(stored=store.count_considered(ids, options.max_samples) - len(owed))
         if not owed:
-            return 0, 0, considered
+            return found
         by_id = {example.id: example for example in examples}
-        tokens = 0
-        with closing(self._generator([by_id[i] for i in owed])) as generator:
-            requests = [self._request(by_id[i], generator.special_tokens) for i in owed]
-            identity |= {"backend": generator.name, "versions": dict(generator.details)}
-            started = time.perf_counter()
-            with self.reporter.progress(len(owed), f"generate with {self.model}") as progress:
-                for generated in generator.generate(requests):
-                    record = self._record(by_id[generated.input_id], generated, identity)
-                    store.append(record, overwrite=options.overwrite)
-                    tokens += sum(c.num_tokens for c in generated.completions)
-                    rate = tokens / (time.perf_counter() - started)
-                    progress.advance(1, **{"tokens/s": f"{rate:.0f}"})
-        return len(owed), tokens, considered - len(owed)
+        recipe = generator_recipe(
+            self.profile,
+            self.backend,
+            self._reference,
+            self._start,
+            self.domain,
+            [by_id[i] for i in owed],
+        )
+        try:
+            with closing(make_generator(recipe, self.profile, options.ray)) as generator:
+                requests = [self._request(by_id[i], generator.special_tokens) for i in owed]
+                kept = self._without_long(requests)
+                found.too_long = len(requests) - len(kept)
+                self._store_all(generator, kept, by_id, store, options.overwrite, found)
+        except (PreconditionError, MemoryError) as error:
+            raise _stopped(error, found.generated, len(owed)) from error
+        return found
+
+    def _store_all(
+        self,
+        generator: Generator,
+        requests: Sequence[GenerationRequest],
+        examples: Mapping[str, Example],
+        store: CompletionStore,
+        overwrite: bool,
+        found: ModelResult,
+    ) -> None:
+        """Write each input when the generator hands it out; count into ``found``."""
+        identity = self.identity() | {
+            "backend": generator.name,
+            "versions": dict(generator.details),
+        }
+        started = time.perf_counter()
+        with self.reporter.progress(len(requests), f"generate with {self.model}") as progress:
+            for generated in generator.generate(requests):
+                record = self._record(examples[generated.input_id], generated, identity)
+                store.append(record, overwrite=overwrite)
+                found.generated += 1
+                found.tokens += sum(c.num_tokens for c in generated.completions)
+                rate = found.tokens / (time.perf_counter() - started)
+                progress.advance(1, **{"tokens/s": f"{rate:.0f}"})
+        if found.generated < len(requests):
+            raise PartialError(
+                f"the {generator.name} backend returned {found.generated} of {len(requests)} "
+                "inputs",
+                hint="what it returned is stored: go on with --resume",
+            )
+
+    def _without_long(self, requests: Sequence[GenerationRequest]) -> Sequence[GenerationRequest]:
+        """Leave out inputs whose prompt the model has no room for, and say so."""
+        if self._start is None:  # servers and the mock backend: no tokenizer here
+            return requests
+        from ccrl_cli.models.context import PromptMeter
+
+        generation = self.profile.generation
+        meter = PromptMeter(
+            self._start.folder,
+            max_tokens=generation.max_tokens,
+            max_prompt_tokens=generation.max_prompt_tokens,
+        )
+        fitting = [request for request in requests if meter.fits(request.prompts[:1])]
+        if len(fitting) < len(requests):
+            kept = {request.input_id for request in fitting}
+            first = next(r.input_id for r in requests if r.input_id not in kept)
+            self.reporter.warn(
+                f"{len(requests) - len(fitting)} inputs are left out: their prompts have more "
+                f"than {meter.room} tokens (generation.max_prompt_tokens, and the context of the "
+                f"model less max_tokens); the first is input {first}"
+            )
+        return fitting
 
     def _request(self, example: Example, special: Sequence[str]) -> GenerationRequest:
         count = self.profile.generation.num_completions
@@ -195,7 +271,16 @@ class _ModelRun:
             seconds=round(generated.seconds, 3),
         )
 
-    def _generator(self, examples: Sequence[Example]) -> Generator:
-        return make_generator(
-            self.profile, self.backend, self._reference, self._start, self.domain, examples
+
+def _stopped(error: Exception, done: int, owed: int) -> Exception:
+    """Return the error of a backend that failed: partial once there is something to resume."""
+    message = getattr(error, "message", "memory ran out")
+    hint = getattr(error, "hint", None) or "lower generation.batch_size"
+    if done:
+        return PartialError(
+            f"stopped when {done} of {owed} inputs were stored: {message}",
+            hint=f"{hint}; then go on with --resume",
         )
+    if isinstance(error, PreconditionError):
+        return error
+    return PreconditionError(f"the backend failed: {message}", hint=hint)

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ccrl_cli.core.agreement import Labeller, pool
-from ccrl_cli.core.parsing import parse_completion
-from ccrl_cli.errors import PreconditionError, UsageError
-from ccrl_cli.records import Example, Parse, PseudoLabel
-from ccrl_cli.store.completions import CompletionStore
+from ccrl_cli.core.agreement import Labeller
+from ccrl_cli.core.batch import label_batch
+from ccrl_cli.core.calibration import calibrate_in_order
+from ccrl_cli.core.combination import Combination, GeometricMean
+from ccrl_cli.errors import PreconditionError
+from ccrl_cli.pipelines.calibration_file import CALIBRATE, CalibrationFile, read_calibration
+from ccrl_cli.pipelines.samples import SampleSet, load_samples
+from ccrl_cli.pipelines.type_scores import load_posteriors
+from ccrl_cli.records import Example, PseudoLabel
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.pipelines.domains import Domain
 
-Samples = tuple[list[Parse], list[float | None]]
-
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """Pseudo-labels of the target's training inputs.
+    """Pseudo-labels of the inputs of a split, by default the target's training inputs.
 
     Attributes:
         labels: pseudo-label by input id, in the order of the data.
         examples: the inputs, gold labels removed.
-        num_missing: training inputs without completions in the store.
+        num_missing: inputs of the split without completions in the store.
         num_invalid: completions that did not parse.
         num_completions: completions read.
         models: models whose completions were pooled.
         reportable: False when a mock backend made any of them.
+        calibrator: calibrator that the confidences went through, or ``none``.
     """
 
     labels: Mapping[str, PseudoLabel]
@@ -40,6 +45,7 @@ class LabelSet:
     num_completions: int
     models: tuple[str, ...]
     reportable: bool
+    calibrator: str = "none"
 
     @property
     def confidence(self) -> dict[str, float]:
@@ -47,63 +53,160 @@ class LabelSet:
         return {key: label.confidence for key, label in self.labels.items()}
 
 
-def load_labels(profile: Profile, domain: Domain) -> LabelSet:
+def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None) -> LabelSet:
     """Derive the pseudo-labels of the target's training inputs from the store.
 
+    Confidences go through the calibrator that the profile names, if any; it moves thresholds and
+    weights, and leaves the order as it is.
+
+    Args:
+        profile: the profile.
+        domain: the target.
+        found: the completions of its training inputs, if they are read already.
+
     Raises:
-        PreconditionError: there is no store, or it has no completion of these inputs.
+        PreconditionError: there is no store, it has no completion of these inputs, or type scores
+            or the calibrator are missing.
         UsageError: ``confidence.models`` names a model that the store does not hold.
         IntegrityError: the store is damaged.
     """
-    path = profile.store_path
-    hint = "run `ccrl generate` first, or `ccrl run` for everything"
-    if not path.exists():
-        raise PreconditionError(f"there is no completion store at {path}", hint=hint)
-    store = CompletionStore(path)
-    wanted = _models(profile, store)
-    inputs = {e.id: e for e in domain.training_inputs()[0]}
-    samples: dict[str, list[Samples]] = {}
-    for record in store.records(wanted):
-        if record.input_id in inputs:
-            parses = [parse_completion(c.text, domain.names.by_name) for c in record.completions]
-            logprobs = [c.mean_logprob for c in record.completions]
-            samples.setdefault(record.input_id, []).append((parses, logprobs))
-    if not samples:
-        raise PreconditionError(f"{path} has no completions of this target", hint=hint)
-    labeller = _labeller(profile, domain)
-    labels = {}
-    for input_id in inputs:
-        if input_id in samples:
-            parses, logprobs = pool(samples[input_id])
-            labels[input_id] = labeller(input_id, parses, logprobs)
+    found = load_samples(profile, domain) if found is None else found
+    labels = derive_labels(profile, domain, found, make_labeller(profile, domain))
+    if profile.confidence.calibrator == "none":
+        return labels
+    return _calibrated(labels, profile)
+
+
+def derive_labels(
+    profile: Profile, domain: Domain, found: SampleSet, labeller: Labeller
+) -> LabelSet:
+    """Derive the pseudo-labels of a sample set, their confidences as the metric gives them.
+
+    Raises:
+        PreconditionError: the metric needs type scores that are not there.
+        ValueError: the metric needs log-probabilities that the backend did not give.
+    """
+    evidence = (
+        load_posteriors(profile, domain, found) if "type_posterior" in labeller.metrics else {}
+    )
+    keys = list(found.samples)
+    parses = [found.samples[key][0] for key in keys]
+    logprobs = [found.samples[key][1] for key in keys]
+    with _uncollected():
+        made = label_batch(labeller, keys, parses, logprobs, evidence)
+    labels = dict(zip(keys, made, strict=True))
     return LabelSet(
         labels=labels,
-        examples={key: inputs[key].without_gold() for key in labels},
-        num_missing=len(inputs) - len(labels),
+        examples={key: found.examples[key].without_gold() for key in labels},
+        num_missing=found.num_missing,
         num_invalid=sum(label.num_invalid for label in labels.values()),
         num_completions=sum(label.num_completions for label in labels.values()),
-        models=wanted,
-        reportable=not any(model.startswith("mock:") for model in wanted),
+        models=found.models,
+        reportable=found.reportable,
     )
 
 
-def _models(profile: Profile, store: CompletionStore) -> tuple[str, ...]:
-    """Return the models of the store whose votes are pooled."""
-    strangers = [name for name in profile.confidence.models if name not in store.models]
-    if strangers:
-        raise UsageError(
-            f"{store.path} has no completions by {strangers[0]!r}",
-            hint=f"confidence.models may name {', '.join(store.models)}",
-        )
-    return profile.confidence.models or store.models
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pause the search for reference cycles: millions of small values are made, none in a cycle.
+
+    Without it a third of the time of a large store goes into looking at them again and again.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
-def _labeller(profile: Profile, domain: Domain) -> Labeller:
+def make_labeller(
+    profile: Profile,
+    domain: Domain,
+    *,
+    metric: str | None = None,
+    combination: Combination | None = None,
+) -> Labeller:
+    """Return how a profile takes labels and confidences from completions.
+
+    Args:
+        profile: the profile.
+        domain: whose types a label may hold.
+        metric: another metric than the profile's.
+        combination: of ``combined``; None: the profile's weights, else the fit that
+            ``ccrl curriculum calibrate`` stored.
+
+    Raises:
+        PreconditionError: the metric is ``combined``, and there are neither weights nor a fit.
+    """
     section = profile.confidence
+    chosen = metric or section.metric
+    if chosen == "combined" and combination is None:
+        combination = _combination(profile)
     return Labeller(
         rule=section.label,
-        metric=section.metric,
+        metric=chosen,
         positive=section.positive,
         negative=section.negative,
+        similarity=section.similarity,
         types=frozenset(domain.labels),
+        combination=combination,
     )
+
+
+def stored_labeller(profile: Profile, domain: Domain) -> Labeller:
+    """Return the labeller for the label that a store shows beside fresh completions.
+
+    Type scores and fits are made from a store that is there: until then it shows entity votes.
+    """
+    metric = profile.confidence.metric
+    weights = profile.confidence.weights
+    early = metric not in ("type_posterior", "combined") or (
+        metric == "combined" and weights and not weights.get("type_posterior")
+    )
+    return make_labeller(profile, domain, metric=metric if early else "entity_vote")
+
+
+def _combination(profile: Profile) -> Combination:
+    if profile.confidence.weights:
+        return GeometricMean(dict(profile.confidence.weights.items()))
+    fitted = _stored(profile, "metric 'combined' without confidence.weights")
+    if fitted.combination is None:
+        raise PreconditionError(
+            f"{fitted.path} holds no fit of several metrics",
+            hint="run `ccrl curriculum calibrate --metric combined`, or set confidence.weights",
+        )
+    return fitted.combination
+
+
+def _calibrated(labels: LabelSet, profile: Profile) -> LabelSet:
+    """Return the labels with calibrated confidences, in the same order."""
+    kind = profile.confidence.calibrator
+    stored = _stored(profile, f"calibrator {kind!r}")
+    try:
+        values = calibrate_in_order(stored.calibrators[kind], list(labels.confidence.values()))
+    except ValueError as error:
+        raise PreconditionError(
+            f"the {kind} calibrator of {stored.path} cannot be used: {error}",
+            hint="choose another with --set confidence.calibrator=isotonic, or none",
+        ) from error
+    calibrated = {
+        key: replace(label, confidence=value)
+        for (key, label), value in zip(labels.labels.items(), values.tolist(), strict=True)
+    }
+    return replace(labels, labels=calibrated, calibrator=kind)
+
+
+def _stored(profile: Profile, what: str) -> CalibrationFile:
+    """Return the stored calibration; it must have been fitted for this profile's confidence."""
+    stored = read_calibration(profile)
+    if stored is None:
+        raise PreconditionError(f"{what} needs a calibration, and none is there", hint=CALIBRATE)
+    if stored.differs:
+        name, was, now = stored.differs
+        raise PreconditionError(
+            f"{stored.path} was fitted with {name} = {was!r}, and the profile says {now!r}",
+            hint=CALIBRATE,
+        )
+    return stored

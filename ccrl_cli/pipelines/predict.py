@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.pieces import split_text
-from ccrl_cli.data.prompts import PromptTemplate, TypeNames, get_template, render
+from ccrl_cli.data.prompts import PromptTemplate, get_template, render
+from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import UsageError
 from ccrl_cli.generators.base import GenerationRequest, SamplingSettings
 from ccrl_cli.pipelines.domains import load_domain

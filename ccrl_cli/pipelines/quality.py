@@ -36,6 +36,8 @@ class BinView:
         mean_confidence: None in an empty bin, as all that follows.
         mean_entities: entities per label.
         empty_share: share of labels without entities.
+        signal_share: share of inputs whose stored completions do not all earn the same reward:
+            a group without spread has no gradient.
         oracle_count: inputs that have gold labels.
         oracle_f1: micro F1 of their labels against gold; None without gold, as all that follows.
         oracle_precision: micro precision.
@@ -49,6 +51,7 @@ class BinView:
     mean_confidence: float | None
     mean_entities: float | None
     empty_share: float | None
+    signal_share: float | None
     oracle_count: int
     oracle_f1: float | None
     oracle_precision: float | None
@@ -79,8 +82,8 @@ def score_labels(
 
 def label_quality_by_bin(
     labels: Mapping[str, PseudoLabel],
-    examples: Mapping[str, Example],
-    types: Sequence[str],
+    scores: Mapping[str, LabelScore],
+    signals: Mapping[str, bool],
     *,
     bins: str = "mass",
     num_bins: int = 10,
@@ -89,35 +92,38 @@ def label_quality_by_bin(
 
     Args:
         labels: pseudo-label by input id.
-        examples: inputs by id, with their gold labels; may lack any.
-        types: the label set.
+        scores: those of them that gold exists for, see :func:`score_labels`.
+        signals: whether an input's completions differ in reward, by input id.
         bins: ``mass`` (equal mass, equal confidences together) or ``fixed`` (equal width).
         num_bins: B, at least 1.
 
     Raises:
         ValueError: there are no labels, no bin, or the rule is unknown.
     """
-    scores = score_labels(labels, examples, types)
     listed = list(labels.values())
     parts = bin_inputs([label.confidence for label in listed], bins, num_bins=num_bins)
     return tuple(
-        _view(part.low, part.high, [listed[place] for place in part.members], scores)
+        _view((part.low, part.high), [listed[place] for place in part.members], scores, signals)
         for part in parts
     )
 
 
 def _view(
-    low: float, high: float, members: Sequence[PseudoLabel], scores: Mapping[str, LabelScore]
+    edges: tuple[float, float],
+    members: Sequence[PseudoLabel],
+    scores: Mapping[str, LabelScore],
+    signals: Mapping[str, bool],
 ) -> BinView:
     judged = [scores[label.input_id] for label in members if label.input_id in scores]
     total = sum((item.score for item in judged), Score())
     return BinView(
-        low=low,
-        high=high,
+        low=edges[0],
+        high=edges[1],
         count=len(members),
         mean_confidence=mean(label.confidence for label in members),
         mean_entities=mean(len(label.entities) for label in members),
         empty_share=mean(not label.entities for label in members),
+        signal_share=mean(signals[label.input_id] for label in members),
         oracle_count=len(judged),
         oracle_f1=total.f1 if judged else None,
         oracle_precision=total.precision if judged else None,

@@ -12,12 +12,13 @@ import numpy as np
 
 from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import CcrlError, PreconditionError
-from ccrl_cli.pipelines.curriculum import describe_auroc
+from ccrl_cli.pipelines.curriculum import learning_signals
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import load_labels
 from ccrl_cli.pipelines.quality import label_quality_by_bin, score_labels
+from ccrl_cli.pipelines.samples import load_samples
+from ccrl_cli.pipelines.trust import describe_auroc
 from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
 from ccrl_cli.report.page import focus_of, render_page
@@ -175,10 +176,11 @@ def label_facts(profile: Profile) -> LabelFacts:
         ValueError: the confidence cannot be computed from these completions.
     """
     domain = load_domain(profile, "target")
-    found = load_labels(profile, domain)
-    examples = {e.id: e for e in without_duplicates(domain.split("train").examples)[0]}
-    scores = score_labels(found.labels, examples, domain.labels)
-    bins = label_quality_by_bin(found.labels, examples, domain.labels)
+    samples = load_samples(profile, domain)
+    found = load_labels(profile, domain, samples)
+    scores = score_labels(found.labels, samples.examples, domain.labels)
+    signals = learning_signals(profile, found, samples)
+    bins = label_quality_by_bin(found.labels, scores, signals)
     total = sum((item.score for item in scores.values()), Score())
     judged = tuple(
         (found.labels[key].confidence, item.exact, item.score.f1) for key, item in scores.items()

@@ -15,12 +15,12 @@ from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.catalog import DatasetSpec, available_splits, load_split, without_duplicates
 from ccrl_cli.data.prompts import (
     TypeAugmentation,
-    TypeNames,
     answer,
     augment_types,
     get_template,
     render,
 )
+from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.manifest import hardware, package_versions
 from ccrl_cli.pipelines.start import base_start, warmup_digest, warmup_path

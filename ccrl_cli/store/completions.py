@@ -25,7 +25,7 @@ from ccrl_cli.store.codec import (
 from ccrl_cli.store.export import ExportReport, Format, export_records
 from ccrl_cli.store.index import Entry, StoreIndex
 from ccrl_cli.store.inspection import StoreInfo, Verification, store_info, verify_store
-from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter, Line, bad_line
+from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter, bad_line
 from ccrl_cli.store.shards import shard_of, shard_path
 
 Skip = Literal["pair", "input"]
@@ -136,6 +136,7 @@ class CompletionStore:
                 hint="continue with --resume, replace with --overwrite, or name another store",
             )
         owed = []
+        differing: dict[int, dict[str, tuple[Any, Any]]] = {}  # by object: an index keeps few
         for input_id in self._considered(inputs, max_samples):
             entry = self._find(input_id, model)
             if entry is None:
@@ -143,11 +144,19 @@ class CompletionStore:
                     owed.append(input_id)
             elif overwrite and not resume:
                 owed.append(input_id)
-            elif differences := identity_differences(entry.identity, identity):
-                if not overwrite:
-                    raise self._mismatch(input_id, model, differences)
-                owed.append(input_id)
+            else:
+                key = id(entry.identity)
+                if key not in differing:
+                    differing[key] = identity_differences(entry.identity, identity)
+                if differing[key]:
+                    if not overwrite:
+                        raise self._mismatch(input_id, model, differing[key])
+                    owed.append(input_id)
         return owed
+
+    def count_considered(self, inputs: Iterable[str], max_samples: int | None = None) -> int:
+        """Return how many distinct inputs ``owed`` looks at: the first M, those of the shard."""
+        return sum(1 for _ in self._considered(inputs, max_samples))
 
     def append(self, record: Record, *, overwrite: bool = False) -> None:
         """Store one record; it is on disk when this returns. Safe to call from threads.
@@ -177,7 +186,7 @@ class CompletionStore:
                     )
             value = record_to_json(record)
             offset = self._writer.append(value)
-            self.index.add(Line(self.index.num_lines + 1, offset, b""), value)
+            self.index.add(offset, value)
 
     def records(self, models: Collection[str] | None = None) -> Iterator[Record]:
         """Yield the record that counts for each pair, in the order of the file.
@@ -191,12 +200,13 @@ class CompletionStore:
         """
         self.require()
         index = self.index
-        for line, value in JsonlReader(self.path).objects():
+        reader = JsonlReader(self.path)
+        for offset, value in reader.decoded():
             try:
-                if (models is None or value["model"] in models) and index.counts(line, value):
+                if (models is None or value["model"] in models) and index.counts(offset, value):
                     yield record_from_json(value)
             except (ValueError, KeyError) as error:
-                raise bad_line(self.path, line.number, str(error)) from error
+                raise bad_line(self.path, reader.number_at(offset), str(error)) from error
 
     def require(self) -> None:
         """Raise PreconditionError if the file does not exist."""

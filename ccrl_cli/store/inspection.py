@@ -176,7 +176,7 @@ def _check(path: Path) -> Verification:
         try:
             value = parse_object(line.data)
             record = record_from_json(value)
-            index.add(line, value)
+            index.add(line.offset, value)
         except ValueError as error:
             bad.append(BadLine(line.number, str(error)))
         else:

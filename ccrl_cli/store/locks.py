@@ -46,7 +46,7 @@ class LockOwner:
         """True if the owner ran on this host and its process has ended."""
         if self.host != socket.gethostname():
             return False
-        if not _is_alive(self.pid):
+        if not _is_alive(self.pid) or _is_zombie(self.pid):
             return True
         return self.started is not None and _start_time(self.pid) != self.started
 
@@ -84,10 +84,10 @@ class WriterLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = self._open_locked()
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        except OSError as error:  # no permission, read-only, full, a file in place of the folder
             raise PreconditionError(
                 f"cannot write the lock file {self.path}: {error.strerror or error}",
-                hint="check that the folder exists and may be written to",
+                hint="check permissions and free space of the folder, or name another file",
             ) from error
         try:
             owner = _read_owner(descriptor)
@@ -200,11 +200,22 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 def _start_time(pid: int) -> int | None:
     """Return field 22 of /proc/PID/stat (clock ticks since boot); None where it does not exist."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def _is_zombie(pid: int) -> bool:
+    """Return whether a process is dead and only waits for its parent: usual in containers."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in (b"Z", b"X")
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the third, the state, on; [] without /proc."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
-        return None
-    return int(stat.rpartition(b")")[2].split()[19])
+        return []
 
 
 if sys.platform == "win32":

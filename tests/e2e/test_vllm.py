@@ -6,6 +6,7 @@ In an environment with vllm (the CPU build will do):
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -158,6 +159,16 @@ def test_adapters_and_constrained_answers(folder, tmp_path, monkeypatch):
 # --- a server -----------------------------------------------------------------------------------
 
 
+def serve_command(model: str) -> list[str]:
+    """``vllm serve MODEL``, or the server behind it: the CPU build's command asks for its metadata
+    under the name of the other distribution and fails (0.32.0)."""
+    try:
+        importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model]
+
+
 class Served:
     """`vllm serve` on a port of its own, that can be killed and started again."""
 
@@ -167,7 +178,7 @@ class Served:
 
     def start(self) -> None:
         arguments = [
-            *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self._folder)),
+            *serve_command(str(self._folder)),
             *("--served-model-name", "small", "--port", str(self.port), "--host", "127.0.0.1"),
             *("--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"),
             # vLLM 0.32 on a CPU cannot prefill a seeded request in pieces.

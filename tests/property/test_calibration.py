@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccrl_cli.core.calibration import FITS, Temperature, calibrator_from_dict
+from ccrl_cli.core.calibration import (
+    FITS,
+    Platt,
+    Temperature,
+    calibrate_in_order,
+    calibrator_from_dict,
+)
 from ccrl_cli.core.reliability import auroc, ece, reliability_bins, risk_coverage
 
 confidences = st.one_of(st.floats(0, 1), st.sampled_from([k / 8 for k in range(9)]))
@@ -93,3 +99,21 @@ def test_auroc_is_the_share_of_pairs_in_order(items):
     else:
         wins = [(r > w) + (r == w) / 2 for r in right for w in wrong]
         assert value == pytest.approx(sum(wins) / len(wins))
+
+
+@given(pairs, st.lists(confidences, min_size=1, max_size=30), st.sampled_from(sorted(FITS)))
+def test_calibrating_in_order_keeps_order_and_ties(items, values, kind):
+    scores, goals = zip(*items, strict=True)
+    calibrator = FITS[kind](scores, goals)
+    if kind == "platt" and calibrator.slope < 0:
+        return
+    calibrated = calibrate_in_order(calibrator, values)
+    np.testing.assert_allclose(calibrated, calibrator(values), atol=1e-8)
+    assert ((calibrated >= 0) & (calibrated <= 1)).all()
+    for (low, one), (high, other) in pairwise(sorted(zip(values, calibrated, strict=True))):
+        assert one == other if low == high else one < other
+
+
+def test_a_calibrator_that_reverses_the_order_is_refused():
+    with pytest.raises(ValueError, match="reverses the order"):
+        calibrate_in_order(Platt(-1.0, 0.0), [0.1, 0.9])

@@ -10,7 +10,6 @@ from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.data.prompts import (
     COMPACT,
     TypeAugmentation,
-    TypeNames,
     answer,
     augment_types,
     escape_special,
@@ -18,6 +17,7 @@ from ccrl_cli.data.prompts import (
     shown,
     type_order,
 )
+from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import DataError
 from ccrl_cli.records import Entity, Example
 

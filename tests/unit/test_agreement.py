@@ -15,7 +15,7 @@ from ccrl_cli.core.agreement import (
     pseudo_label,
     restrict_types,
 )
-from ccrl_cli.core.confidence import GeometricMean
+from ccrl_cli.core.combination import GeometricMean
 from ccrl_cli.records import Entity, Parse
 
 BONN = Entity("Bonn", "location")

@@ -17,7 +17,7 @@ from ccrl_cli.core.calibration import (
     fit_platt,
     fit_temperature,
 )
-from ccrl_cli.core.confidence import combined
+from ccrl_cli.core.combination import combined
 
 
 def test_temperature_divides_the_logit():

@@ -506,3 +506,49 @@ def test_a_shard_leaves_out_what_the_whole_store_holds(tmp_path):
         store.append(record(replaced[1]))
     (stored,) = CompletionStore(store.path).records()
     assert stored.extra == {"overwrites": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schema", 2),
+        ("input_id", 5),
+        ("model", None),
+        ("completions", {}),
+        ("completions", None),
+        ("identity", "x"),
+        ("identity", None),
+        ("overwrites", -1),
+        ("overwrites", "1"),
+    ],
+)
+def test_a_bad_line_after_a_good_one_like_it_is_found(tmp_path, field, value):
+    path = tmp_path / "s.jsonl"
+    first = record_to_json(record(IDS[0]))
+    second = {**first, "input_id": IDS[1], field: value}
+    path.write_bytes(orjson.dumps(first) + b"\n" + orjson.dumps(second) + b"\n")
+    with pytest.raises(IntegrityError, match=r"s\.jsonl, line 2: "):
+        len(CompletionStore(path))
+
+
+def test_records_of_alternating_models_settings_and_sizes(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with CompletionStore(path) as store:
+        for number, input_id in enumerate(IDS[:40]):
+            settings = OTHER if number % 3 else IDENTITY
+            made = record(input_id, "AB"[number % 2], identity=settings)
+            store.append(made)
+    store = CompletionStore(path)
+    for number, input_id in enumerate(IDS[:40]):
+        entry = store.index.find(input_id, "AB"[number % 2])
+        assert entry.identity == (OTHER if number % 3 else IDENTITY)
+        assert (entry.version, entry.num_completions) == (0, 2)
+        assert store.index.find(input_id, "BA"[number % 2]) is None
+
+
+def test_inputs_considered_are_those_of_the_shard(tmp_path):
+    whole = CompletionStore(tmp_path / "s.jsonl")
+    assert whole.count_considered(IDS + IDS) == 600
+    assert whole.count_considered(IDS, 7) == 7
+    shards = [CompletionStore(tmp_path / "s.jsonl", shard=(n, 3)) for n in (1, 2, 3)]
+    assert sum(shard.count_considered(IDS) for shard in shards) == 600

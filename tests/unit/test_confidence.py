@@ -5,13 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from ccrl_cli.core.combination import METRICS, GeometricMean, LogisticCombination, combined
 from ccrl_cli.core.confidence import (
-    METRICS,
     Evidence,
-    GeometricMean,
-    LogisticCombination,
     cluster_entropy_batch,
-    combined,
     confidence,
     entity_vote,
     logprob,
@@ -20,6 +17,7 @@ from ccrl_cli.core.confidence import (
     self_consistency_batch,
     semantic_entropy,
     semantic_entropy_batch,
+    type_posterior,
     winners,
 )
 
@@ -82,6 +80,13 @@ def test_likelihoods_that_underflow_are_no_trouble():
 def test_entity_vote():
     assert entity_vote([1.0, 0.5], empty_share=0.9) == 0.75
     assert entity_vote([], empty_share=0.625) == 0.625
+
+
+def test_type_posterior():
+    assert type_posterior([0.5, 1.0], 0.0) == 0.75
+    assert type_posterior([], 0.25) == 0.25  # nothing kept: the share of empty answers
+    with pytest.raises(ValueError, match="type scores"):
+        type_posterior(None, 0.0)
 
 
 def test_logprob_averages_the_members_of_the_winner():
@@ -176,7 +181,9 @@ def test_bad_weights_are_refused(weights):
 
 
 def test_dispatcher_reaches_every_metric():
-    evidence = Evidence([0, 0, 1, 1], [math.log(0.25)] * 4, kept_votes=[0.5, 1.0])
+    evidence = Evidence(
+        [0, 0, 1, 1], [math.log(0.25)] * 4, kept_votes=[0.5, 1.0], type_posteriors=[0.2, 0.4]
+    )
     values = {
         metric: confidence(metric, evidence, combination=GeometricMean({"logprob": 1.0}))
         for metric in METRICS
@@ -187,6 +194,7 @@ def test_dispatcher_reaches_every_metric():
             "semantic_entropy": 0.5,
             "entity_vote": 0.75,
             "logprob": 0.25,
+            "type_posterior": 0.3,  # (0.2 + 0.4) / 2
             "combined": 0.25,
         }
     )

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models import graphs
+from ccrl_cli.models import graphs, recording
 from ccrl_cli.models.decoding import (
     PromptRequest,
     Sampling,
@@ -221,14 +221,14 @@ def test_an_adapter_counts_and_can_be_switched_off():
         base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     ).eval()
     assert graphs.supports(model)
-    before = graphs._fingerprint(model)
+    before = recording.fingerprint(model)
     adapted = flat(decode(model, requests, sampling, static=True))
     assert adapted == flat(decode(model, requests, sampling, static=False))
     assert adapted != bare
     with model.disable_adapter():
-        assert graphs._fingerprint(model) != before
+        assert recording.fingerprint(model) != before
         assert flat(decode(model, requests, sampling, static=True)) == bare
-    assert graphs._fingerprint(model) == before
+    assert recording.fingerprint(model) == before
 
 
 def test_a_folded_adapter_that_learns_is_followed_without_new_recordings():
@@ -244,7 +244,7 @@ def test_a_folded_adapter_that_learns_is_followed_without_new_recordings():
     states, answers = set(), []
     for _ in range(2):
         with merged_adapter(model):
-            states.add(graphs._fingerprint(model))
+            states.add(recording.fingerprint(model))
             static = flat(decode(model, requests, sampling, static=True))
             assert static == flat(decode(model, requests, sampling, static=False))
         answers.append(static)
@@ -254,6 +254,50 @@ def test_a_folded_adapter_that_learns_is_followed_without_new_recordings():
                     parameter.add_(0.5)
     assert len(states) == 1
     assert answers[0] != answers[1]
+
+
+class Recorded:
+    """Stands for a CUDA graph on a CPU: one step with everything fixed that a graph fixes."""
+
+    def __init__(self, runner, model, columns, sampling) -> None:
+        self._step = (model, columns, sampling)
+        self._runner, self._rows = runner, runner.rows
+        self.replays = 0
+
+    def replay(self) -> None:
+        assert self._runner.rows == self._rows, "a step of another size is replayed"
+        self._runner._step(*self._step)
+        self.replays += 1
+
+
+def test_recorded_steps_are_used_where_they_fit(model, monkeypatch):
+    monkeypatch.setattr(graphs, "can_record", lambda device: True)
+    monkeypatch.setattr(recording.StaticRunner, "_record", lambda *parts: Recorded(*parts))
+    graphs.release(model)
+    requests = prompts([110, 120, 3, 64, 90], [8, 8, 4, 1, 8])
+    ends = tuple(range(2, 5))
+    for sampling in (Sampling(1.0, 40), Sampling(0.7, 40, 0.9), Sampling(1.0, 40)):
+        plain = flat(decode(model, requests, sampling, static=False, ends=ends))
+        assert flat(decode(model, requests, sampling, static=True, ends=ends)) == plain
+    recorded = graphs._RUNNERS[model]._graphs
+    assert sum(graph.replays for graph in recorded.values()) > 40
+    assert len({key[:2] for key in recorded}) > 1, "one size alone was recorded"
+    graphs.release(model)
+
+
+def test_what_cannot_be_recorded_runs_as_it_is(model, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graphs, "can_record", lambda device: True)
+    monkeypatch.setattr(recording.StaticRunner, "_record", refuse)
+    graphs.release(model)
+    requests, sampling = prompts([9, 30], [4, 4]), Sampling(1.0, 20)
+    plain = flat(decode(model, requests, sampling, static=False))
+    with pytest.warns(UserWarning, match="cannot be recorded") as caught:
+        assert flat(decode(model, requests, sampling, static=True)) == plain
+    assert len(caught) == 1
+    graphs.release(model)
 
 
 def test_what_the_static_path_knows():
@@ -280,14 +324,14 @@ def test_without_a_gpu_the_plain_path_is_taken():
     ("rows", "size"), [(1, 8), (8, 8), (9, 16), (33, 48), (49, 64), (65, 96), (97, 128), (129, 192)]
 )
 def test_row_buckets(rows, size):
-    assert graphs.bucket_rows(rows) == size
+    assert recording.bucket_rows(rows) == size
 
 
 @given(st.integers(1, 5000))
 def test_buckets_hold_and_waste_little(count):
-    assert count <= graphs.bucket_rows(count) <= max(8, 2 * count - 1)
-    assert graphs.bucket_rows(graphs.bucket_rows(count)) == graphs.bucket_rows(count)
-    assert count <= graphs.bucket_columns(count) < count + graphs.COLUMN_BLOCK
+    assert count <= recording.bucket_rows(count) <= max(8, 2 * count - 1)
+    assert recording.bucket_rows(recording.bucket_rows(count)) == recording.bucket_rows(count)
+    assert count <= recording.bucket_columns(count) < count + recording.COLUMN_BLOCK
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

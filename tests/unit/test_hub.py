@@ -117,6 +117,8 @@ def repository(monkeypatch, tmp_path):
         assert (revision, repo_type) == (COMMIT, "model")
         return str(snapshot / file) if (snapshot / file).exists() else None
 
+    # tests/e2e/test_download_hub.py has the real client fetch large files
+    monkeypatch.setattr(hub, "fetch_large", lambda *places, **file: False)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", try_to_load_from_cache)

@@ -286,3 +286,29 @@ def test_a_killed_writer_loses_nothing_it_reported(tmp_path):
     assert found[-1] == "after"
     assert found[:-1] == list(range(len(found) - 1))
     assert len(found) - 1 in (reported + 1, reported + 2)  # a line may be written, not reported
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b"null", b'{"a":NaN}', b"\xff"])
+def test_the_quick_reader_agrees_with_the_careful_one(tmp_path, line):
+    path = write(tmp_path / "a.jsonl", {"t": STRANGE}, {"t": "\ud800"}, {"a": 1})
+    with path.open("ab") as stream:
+        stream.write(b'{"torn": ')
+    reader = JsonlReader(path)
+    careful = [(item.offset, value) for item, value in reader.objects()]
+    assert list(reader.decoded()) == careful
+    assert reader.torn_bytes == 9
+    assert [reader.number_at(offset) for offset, _ in careful] == [1, 2, 3]
+    path.write_bytes(b"{}\n{}\n" + line + b"\n{}\n")
+    with pytest.raises(IntegrityError, match=r"a\.jsonl, line 3: ") as caught:
+        list(JsonlReader(path).decoded())
+    with pytest.raises(IntegrityError) as other:
+        values(path)
+    assert caught.value.message == other.value.message
+
+
+def test_the_quick_reader_tells_a_damaged_stream(tmp_path):
+    whole = gzip.compress(b"".join(b'{"a":%d}\n' % number for number in range(2000)))
+    path = tmp_path / "a.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(IntegrityError, match="damaged after byte"):
+        list(JsonlReader(path).decoded())

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +158,17 @@ def test_a_file_in_place_of_the_folder_is_a_precondition(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PreconditionError, match="lock file"):
         WriterLock(tmp_path / "file" / "a").acquire()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_dead_owner_whom_nobody_has_waited_for_is_gone(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = LockOwner(socket.gethostname(), child.pid, None)
+    assert not owner.is_gone
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead now, and still listed
+    try:
+        assert Path(f"/proc/{child.pid}/stat").exists()
+        assert owner.is_gone
+    finally:
+        child.communicate()

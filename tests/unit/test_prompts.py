@@ -14,16 +14,15 @@ from ccrl_cli.data.prompts import (
     INSTRUCT,
     TEMPLATES,
     TypeAugmentation,
-    TypeNames,
     answer,
     augment_types,
     escape_special,
     get_template,
-    readable,
     render,
     shown,
     type_order,
 )
+from ccrl_cli.data.type_names import TypeNames, readable
 from ccrl_cli.errors import DataError, UsageError
 from ccrl_cli.records import Entity, Example, Span
 

@@ -11,7 +11,7 @@ import pytest
 from ccrl_cli.core.alignment import Aligner, mention_key
 from ccrl_cli.data.catalog import SPLITS, list_samples, load_split
 from ccrl_cli.data.markup import format_sentence, parse_sentence
-from ccrl_cli.data.prompts import TypeNames
+from ccrl_cli.data.type_names import TypeNames
 
 MINIMUM = {"newswire": (200, 0.10), "spaceflight": (240, 0.03)}
 """Corpus: fewest sentences in all, least share of mentions of each type."""

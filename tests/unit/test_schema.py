@@ -39,10 +39,14 @@ def test_defaults_of_the_documented_keys():
     assert (made.generation.num_completions, made.generation.temperature) == (8, 0.8)
     assert made.confidence.model_dump() == {
         "metric": "self_consistency",
+        "weights": {},
         "label": "majority",
         "positive": 0.5,
         "negative": 0.125,
+        "similarity": 1.0,
         "models": (),
+        "type_question": "answer",
+        "calibrator": "none",
     }
     assert made.curriculum.shares == (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     assert made.reward.model_dump() == {
@@ -74,6 +78,9 @@ def test_profile_is_frozen():
     ("section", "values", "reason"),
     [
         ("confidence", {"negative": 0.6}, "negative (0.6) must not be above positive (0.5)"),
+        ("confidence", {"metric": "combined", "weights": {"logprob": 0}}, "no weight above 0"),
+        ("confidence", {"weights": {"logprob": 1}}, "read by metric 'combined', not by 'self_"),
+        ("prompt", {"rename_types": 0.5}, "rename_types needs names to choose from"),
         ("curriculum", {"shares": [0.5, 0.5, 1.0]}, "shares must increase"),
         ("curriculum", {"shares": [0.1, 0.9]}, "shares must end at 1.0, not 0.9"),
         # 6 prompts x 4 rollouts = 24, and 24 = 2 x 9 + 6
@@ -106,6 +113,10 @@ def test_cross_field_checks(section, values, reason):
         ("curriculum", {"shares": []}),
         ("generation", {"temperature": 0}),
         ("generation", {"top_p": 1.1}),
+        ("confidence", {"metric": "combined", "weights": {"combined": 1.0}}),
+        ("confidence", {"similarity": 0.0}),
+        ("curriculum", {"refresh_window": 0}),
+        ("prompt", {"paraphrases": {"person": []}}),
         ("baselines", {"arms": ["magic"]}),
         ("report", {"colour": "red"}),
     ],

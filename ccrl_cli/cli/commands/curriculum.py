@@ -1,23 +1,16 @@
-"""`ccrl curriculum`: show."""
+"""`ccrl curriculum`: show, plot, score, calibrate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ccrl_cli.cli.options import Invocation, command, new_group, setting
-from ccrl_cli.cli.output import format_table
 
-if TYPE_CHECKING:
-    from ccrl_cli.pipelines.curriculum import CurriculumView, StageView
-
-app = new_group("The curriculum before training: confidence, label quality, stages.")
-
-BAR_WIDTH = 40
-MAX_STAGES = 12
+app = new_group("The curriculum before training: confidence, label quality, stages, pacings.")
 
 
 class BinRule(StrEnum):
@@ -27,20 +20,58 @@ class BinRule(StrEnum):
     fixed = "fixed"
 
 
+class Against(StrEnum):
+    """What confidence should say."""
+
+    exact = "exact"
+    f1 = "f1"
+
+
 PACING = setting(
     "curriculum.pacing", str, "linear, root, log, exponential, step or constant.", "--pacing"
 )
 METRIC = setting("confidence.metric", str, "Confidence that orders the inputs.")
 LABEL = setting("confidence.label", str, "majority or entity_vote.")
+CALIBRATOR = setting("confidence.calibrator", str, "none, temperature, platt or isotonic.")
+QUESTION = setting("confidence.type_question", str, "answer or question.")
 EPOCHS = setting("training.epochs", float, "Update budget in passes over all inputs.")
 STORE = setting("generation.store", str, "File of the completions.")
+BATCH = setting("generation.batch_size", int, "Inputs in flight.")
 Bins = Annotated[BinRule, typer.Option("--bins", help="Bins of equal mass or of fixed width.")]
 NumBins = Annotated[int, typer.Option("--num-bins", min=1, help="Bins of confidence.")]
+Trust = Annotated[
+    float,
+    typer.Option(
+        "--trust",
+        min=0.0,
+        max=1.0,
+        help="F1 (without gold: confidence) from which labels are worth trusting.",
+    ),
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write a picture too: .png, .svg or .pdf.", dir_okay=False),
+]
+LabelledSplit = Annotated[
+    str, typer.Option("--split", help="Labelled inputs: dev, test, or source:dev.")
+]
+AnySplit = Annotated[
+    str, typer.Option("--split", help="train, dev or test; source:dev is the source's.")
+]
+AgainstOption = Annotated[
+    Against, typer.Option("--against", help="Fit the chance of an exact label, or expected F1.")
+]
 
 
-@command(app, "show", PACING, METRIC, LABEL, EPOCHS, STORE)
-def show(invocation: Invocation, bins: Bins = BinRule.mass, num_bins: NumBins = 10) -> None:
-    """Show confidence, its bins, and what each stage of training will open."""
+@command(app, "show", PACING, METRIC, LABEL, CALIBRATOR, EPOCHS, STORE)
+def show(
+    invocation: Invocation,
+    bins: Bins = BinRule.mass,
+    num_bins: NumBins = 10,
+    trust: Trust = 0.5,
+) -> None:
+    """Show confidence, how far it can be trusted, and what each stage of training will open."""
+    from ccrl_cli.cli.curriculum_text import show_lines
     from ccrl_cli.pipelines.curriculum import show_curriculum
 
     profile = invocation.load().profile
@@ -50,7 +81,7 @@ def show(invocation: Invocation, bins: Bins = BinRule.mass, num_bins: NumBins = 
             "(`--set training.max_steps=` unsets it)"
         )
     view = show_curriculum(
-        profile, bins=bins.value, num_bins=num_bins, reporter=invocation.reporter
+        profile, bins=bins.value, num_bins=num_bins, trust=trust, reporter=invocation.reporter
     )
     counts = {
         "inputs": view.num_inputs,
@@ -59,103 +90,77 @@ def show(invocation: Invocation, bins: Bins = BinRule.mass, num_bins: NumBins = 
         "invalid": view.num_invalid,
         "left_out": view.num_left_out,
     }
-    invocation.finish(view, text="\n".join(_lines(view)), counts=counts)
+    invocation.finish(view, text="\n".join(show_lines(view)), counts=counts)
 
 
-def _lines(view: CurriculumView) -> Iterator[str]:
-    """Yield the view as a reader sees it; F1 and shares in percent."""
-    yield (
-        f"{view.store}: {view.num_inputs} inputs, {view.num_missing} missing; "
-        f"{view.num_invalid} of {view.num_completions} completions invalid"
+@command(app, "plot", PACING, METRIC, EPOCHS, STORE)
+def plot(invocation: Invocation, output: Picture = None) -> None:
+    """Compare all pacings over the steps of this run, and show what its training opened."""
+    from ccrl_cli.cli.curriculum_text import plot_lines
+    from ccrl_cli.pipelines.pacing import compare_pacings, draw_pacings
+
+    if output is not None:
+        from ccrl_cli.report.learning_figures import check_figure_path
+
+        check_figure_path(output)
+    view = compare_pacings(invocation.load().profile, reporter=invocation.reporter)
+    if output is not None:
+        draw_pacings(view, output)
+        invocation.reporter.info(f"wrote {output}")
+    counts = {"inputs": view.num_inputs, "steps": view.num_steps}
+    run_dir = view.run.run if view.run else None
+    text = "\n".join(plot_lines(view))
+    invocation.finish(view, text=text, counts=counts, run_dir=run_dir)
+
+
+@command(app, "score", QUESTION, STORE, BATCH)
+def score(invocation: Invocation, split: AnySplit = "train") -> None:
+    """Ask the model for the type of each span of its completions: the evidence of type_posterior.
+
+    The scores lie beside the store; what is there already is not scored again.
+    """
+    from ccrl_cli.pipelines.domains import parse_split
+    from ccrl_cli.pipelines.type_scores import score_types
+
+    inputs = parse_split(split)
+    result = score_types(invocation.load().profile, inputs, reporter=invocation.reporter)
+    text = (
+        f"{result.scored} inputs scored, {result.already_scored} before: {result.spans} spans "
+        f"under {result.types} types ({result.seconds:.0f} s)\n{result.path}"
     )
-    yield f"models: {', '.join(view.models)}"
-    yield ""
-    yield f"Confidence ({view.metric}, labels by {view.label})"
-    yield from _histogram(view.histogram)
-    yield ""
-    rule = "equal mass, ties together" if view.bin_rule == "mass" else "fixed width"
-    yield f"Bins of confidence ({rule})"
-    yield _bins(view)
-    if view.oracle_f1 is not None and view.oracle_exact is not None:
-        yield (
-            f"oracle, {view.oracle_count} inputs with gold: F1 {view.oracle_f1:.1%}, "
-            f"exact {view.oracle_exact:.1%}"
-        )
-        yield f"oracle: {view.oracle_finding}"
-    yield ""
-    kept = view.num_inputs - view.num_left_out
-    yield (
-        f"Stages: {view.pacing} pacing over {view.num_steps} steps ({view.steps_from}) of "
-        f"{view.prompts_per_step} prompts, {kept} inputs in {view.order} order"
+    counts = {"scored": result.scored, "already": result.already_scored, "spans": result.spans}
+    invocation.finish(
+        result, text=text, counts=counts, status="done" if result.scored else "nothing"
     )
-    if view.threshold:
-        yield f"threshold {view.threshold:g} leaves out {view.num_left_out} inputs"
-    if view.stages:
-        yield _stages(view)
-        if len(view.stages) > MAX_STAGES:
-            yield f"{MAX_STAGES} of {len(view.stages)} stages, evenly chosen; --json has all"
-    if not view.reportable:
-        yield "not reportable: mock completions, or not all inputs"
 
 
-def _histogram(counts: Sequence[int]) -> Iterator[str]:
-    """Yield one bar a bin; the longest has `BAR_WIDTH` blocks, none that holds inputs is empty."""
-    width, most = len(str(max(counts))), max(counts)
-    for number, count in enumerate(counts):
-        low, high = number / len(counts), (number + 1) / len(counts)
-        blocks = max(round(BAR_WIDTH * count / most), 1) if count else 0
-        yield f"  {low:.1f} to {high:.1f}  {count:>{width}}  {'█' * blocks}".rstrip()
+@command(app, "calibrate", METRIC, LABEL, STORE)
+def calibrate(
+    invocation: Invocation,
+    split: LabelledSplit = "dev",
+    against: AgainstOption = Against.exact,
+    num_bins: NumBins = 10,
+    output: Picture = None,
+) -> None:
+    """Fit confidence to correctness on half of a labelled split, and measure on the other half."""
+    from ccrl_cli.cli.curriculum_text import calibration_lines
+    from ccrl_cli.pipelines.calibrate import calibrate as fit
+    from ccrl_cli.pipelines.calibrate import draw_reliability
+    from ccrl_cli.pipelines.domains import parse_split
 
+    if output is not None:
+        from ccrl_cli.report.learning_figures import check_figure_path
 
-def _bins(view: CurriculumView) -> str:
-    """Return the table of bins; with gold, its last columns are the labels' quality."""
-    columns = ["confidence", "inputs", "mean", "entities", "empty %"]
-    oracle = view.oracle_f1 is not None
-    rows = []
-    for part in view.bins:
-        row: list[object] = [
-            f"{part.low:.3f} to {part.high:.3f}",
-            part.count,
-            _rounded(part.mean_confidence, 3),
-            _rounded(part.mean_entities, 2),
-            _percent(part.empty_share),
-        ]
-        if oracle:
-            row += [_percent(part.oracle_f1), _percent(part.oracle_exact)]
-        rows.append(row)
-    return format_table(columns + ["oracle F1 %", "oracle exact %"] * oracle, rows)
-
-
-def _stages(view: CurriculumView) -> str:
-    """Return the table of stages, at most `MAX_STAGES` of them."""
-    columns = ["stage", "steps", "open", "open %", "lowest confidence", "passes"]
-    oracle = view.oracle_f1 is not None
-    rows = []
-    for stage in evenly(view.stages, MAX_STAGES):
-        row: list[object] = [
-            stage.number,
-            f"{stage.first_step}-{stage.last_step}",
-            stage.num_open,
-            _percent(stage.open_share),
-            _rounded(stage.lowest_confidence, 3),
-            _rounded(stage.passes, 2),
-        ]
-        if oracle:
-            row += [_percent(stage.oracle_f1), _percent(stage.oracle_exact)]
-        rows.append(row)
-    return format_table(columns + ["oracle F1 %", "oracle exact %"] * oracle, rows)
-
-
-def evenly(items: Sequence[StageView], limit: int) -> list[StageView]:
-    """Return at most `limit` (2 or more) items: the first, the last, and evenly between."""
-    if len(items) <= limit:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 1)
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
+        check_figure_path(output)
+    view = fit(
+        invocation.load().profile,
+        parse_split(split),
+        against=against.value,
+        num_bins=num_bins,
+        reporter=invocation.reporter,
+    )
+    if output is not None:
+        draw_reliability(view, output)
+        invocation.reporter.info(f"wrote {output}")
+    counts = {"fitted": view.num_fitted, "held_out": view.num_held_out}
+    invocation.finish(view, text="\n".join(calibration_lines(view)), counts=counts)

@@ -34,26 +34,52 @@ SkipOption = Annotated[
 MaxSamples = Annotated[
     int | None, typer.Option("--max-samples", help="Only the first M inputs; not reportable.")
 ]
+SplitOption = Annotated[
+    str,
+    typer.Option(
+        "--split", help="train, dev or test; source:dev is the source's. Calibration reads dev."
+    ),
+]
 Shard = Annotated[str | None, typer.Option("--shard", help="I/N: this part of a job array.")]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Generate on a Ray cluster: HOST:PORT; without it the one of this machine.",
+        show_default=False,
+    ),
+]
+WORKERS = setting("generation.ray_workers", int, "Processes on the cluster.", "--ray-workers")
 
-@command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE)
-def generate(
+
+@command(app, "generate", MODELS, BACKEND, COUNT, BATCH, STORE, WORKERS)
+def generate(  # noqa: PLR0913 (each is a flag)
     invocation: Invocation,
     resume: Resume = False,
     overwrite: Overwrite = False,
     skip: SkipOption = Skip.pair,
     max_samples: MaxSamples = None,
     shard: Shard = None,
+    ray: Ray = None,
+    split: SplitOption = "train",
 ) -> None:
     """Sample K completions of each target input, each on disk as soon as it is done."""
+    from ccrl_cli.pipelines.domains import parse_split
     from ccrl_cli.pipelines.generate import GenerateOptions
     from ccrl_cli.pipelines.generate import generate as run
     from ccrl_cli.store.shards import parse_shard
 
     loaded = invocation.load()
     options = GenerateOptions(
-        resume, overwrite, skip.value, max_samples, parse_shard(shard) if shard else None
+        resume=resume,
+        overwrite=overwrite,
+        skip=skip.value,
+        max_samples=max_samples,
+        shard=parse_shard(shard) if shard else None,
+        ray=ray,
+        inputs=parse_split(split),
     )
     result = run(loaded.profile, options, reporter=invocation.reporter)
     new = sum(result.generated.values())
@@ -65,6 +91,11 @@ def generate(
     invocation.finish(
         result,
         text="\n".join(lines),
-        counts={"generated": new, "records": result.records, "duplicates": result.duplicates},
+        counts={
+            "generated": new,
+            "records": result.records,
+            "duplicates": result.duplicates,
+            "too_long": result.too_long,
+        },
         status="done" if new else "nothing",
     )

@@ -1,0 +1,484 @@
+"""Which confidence and which label rule are worth training on? Measured on real completions.
+
+    python benchmarks/label_quality.py --model MODEL --data DIR/crossner_politics \
+        --data DIR/crossner_science --type-name "politicalparty=political party" --out quality
+
+MODEL is a model folder (after warm-up), or any reference that ccrl knows. For each data set, K
+completions of its train and dev sentences are generated twice (type list shuffled for each sample,
+and not), spans are scored for their types, and every metric and label rule is measured against
+gold: ``quality.md`` and ``quality.json``. Completions stay in ``quality.work/``: a second call goes
+on where the first one stopped, and a finished one takes seconds. Nothing is trained.
+
+Constrained decoding is not available here: "listed types" filters mentions of other types after
+decoding, "free types" keeps them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from label_quality_report import markdown
+
+from ccrl_cli.cli.output import ConsoleReporter, Mode, plain
+from ccrl_cli.config.schema import Profile
+from ccrl_cli.core.agreement import Labeller
+from ccrl_cli.core.alignment import Aligner, mention_key
+from ccrl_cli.core.batch import label_batch
+from ccrl_cli.core.calibration import fit_combination
+from ccrl_cli.core.combination import GeometricMean, combined
+from ccrl_cli.core.curriculum import order_inputs
+from ccrl_cli.core.discrimination import auroc_interval
+from ccrl_cli.core.metrics import score_spans
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.core.statistics import Interval, bootstrap_interval, count_array, paired_bootstrap
+from ccrl_cli.errors import CcrlError
+from ccrl_cli.pipelines.domains import Domain, load_domain
+from ccrl_cli.pipelines.generate import GenerateOptions, generate
+from ccrl_cli.pipelines.manifest import hardware, package_versions
+from ccrl_cli.pipelines.samples import SampleSet, load_samples
+from ccrl_cli.pipelines.type_scores import load_posteriors, score_types
+from ccrl_cli.records import Entity, Parse, PseudoLabel, Score
+
+TOP = (0.1, 0.2, 0.4, 0.6, 1.0)
+RULES = {
+    "majority": {"rule": "majority"},
+    "majority, clusters at F1 0.8": {"rule": "majority", "similarity": 0.8},
+    "votes of 1/2": {"rule": "entity_vote", "positive": 0.5},
+    "votes of 3/8": {"rule": "entity_vote", "positive": 0.375},
+}
+QUESTIONS = ("answer", "question")
+GEOMETRIC = GeometricMean({"entity_vote": 1.0, "type_posterior": 1.0})
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One data set under one way of sampling."""
+
+    profile: Profile
+    domain: Domain
+    found: SampleSet
+    evidence: Mapping[str, Mapping[str, Mapping[tuple[str, str], float]]]
+
+    @property
+    def keys(self) -> list[str]:
+        """Inputs, in the order of the data."""
+        return list(self.found.samples)
+
+    def parses(self, key: str) -> list[Parse]:
+        """Return the completions of an input."""
+        return self.found.samples[key][0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rule and metric on one set."""
+
+    sampling: str
+    rule: str
+    metric: str
+    f1: Interval
+    auroc: Interval | None
+    top_f1: dict[str, float]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return the exit code."""
+    args = _arguments(arguments)
+    reporter = ConsoleReporter(Mode())
+    started = time.perf_counter()
+    try:
+        results = [_measure_set(Path(folder), args, reporter) for folder in args.data]
+    except CcrlError as error:
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    document = {
+        "schema": 1,
+        "command": " ".join(["python", "benchmarks/label_quality.py", *_words(arguments)]),
+        "model": args.model,
+        "adapter": args.adapter,
+        "backend": args.backend,
+        "num_completions": args.num_completions,
+        "temperature": args.temperature,
+        "seed": args.seed,
+        "limit": args.limit,
+        "hardware": hardware(),
+        "versions": package_versions(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "sets": results,
+    }
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(plain(document), indent=1) + "\n", "utf-8")
+    text = markdown(plain(document))
+    out.with_suffix(".md").write_text(text, "utf-8")
+    print(text, end="")
+    return 0
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="model folder or reference")
+    parser.add_argument("--adapter", help="adapter folder, or builtin:NAME")
+    parser.add_argument("--data", required=True, action="append", help="folder of a data set")
+    parser.add_argument("--splits", default="train+dev", help="splits, joined by +")
+    parser.add_argument("--type-name", action="append", default=[], help="identifier=prompt name")
+    parser.add_argument("--template", default="compact", help="compact or instruct")
+    parser.add_argument("-k", "--num-completions", type=int, default=16)
+    parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--max-tokens", type=int, default=160)
+    parser.add_argument("--batch-size", type=int, default=96, help="inputs in flight")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="first so many sentences; for a trial")
+    parser.add_argument("--backend", default="transformers", help="transformers or mock")
+    parser.add_argument("--no-type-scores", action="store_true", help="leave type evidence out")
+    parser.add_argument("--out", default="label-quality", help="result files without suffix")
+    return parser.parse_args(arguments)
+
+
+def _words(arguments: Sequence[str] | None) -> list[str]:
+    return list(sys.argv[1:] if arguments is None else arguments)
+
+
+# --- completions --------------------------------------------------------------------------------
+
+
+def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReporter) -> dict:
+    """Generate, score and measure one data set."""
+    seconds: dict[str, float] = {}
+    setups = {}
+    for sampling in ("varied", "plain"):
+        profile = _profile(folder, args, sampling)
+        begun = time.perf_counter()
+        generate(profile, GenerateOptions(resume=True), reporter=reporter)
+        seconds[f"generate, {sampling}"] = time.perf_counter() - begun
+        evidence = {}
+        domain = load_domain(profile, "target")
+        found = load_samples(profile, domain)
+        if not args.no_type_scores:
+            for question in QUESTIONS:
+                asked = _with(profile, type_question=question)
+                begun = time.perf_counter()
+                score_types(asked, reporter=reporter)
+                seconds[f"score types by {question}, {sampling}"] = time.perf_counter() - begun
+                evidence[question] = load_posteriors(asked, domain, found)
+        setups[sampling] = Setup(profile, domain, found, evidence)
+    begun = time.perf_counter()
+    varied = setups["varied"]
+    rows = [row for name, setup in setups.items() for row in _rule_rows(name, setup, args.seed)]
+    result = {
+        "data": folder.name,
+        "digest": varied.domain.split("train").digest,
+        "sentences": len(varied.keys),
+        "types": list(varied.domain.labels),
+        "type_names": dict(varied.domain.names.pairs),
+        "sampling": {name: _sampling(setup) for name, setup in setups.items()},
+        "rows": [asdict(row) for row in rows],
+        "free_types": _free_types(varied, args.seed),
+        "varied_against_plain": _compare(setups, args.seed),
+        "retyped": _retyped(varied, args.seed),
+        "entities": _entity_rows(varied, args.seed),
+        "precision_by_votes": _precision_by_votes(varied),
+    }
+    seconds["measure"] = time.perf_counter() - begun
+    return result | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
+
+
+def _profile(folder: Path, args: argparse.Namespace, sampling: str) -> Profile:
+    work = Path(f"{args.out}.work")
+    data = {"path": str(folder), "train_split": args.splits, "max_train_samples": args.limit}
+    names = dict(pair.split("=", 1) for pair in args.type_name)
+    return Profile.model_validate(
+        {
+            "run": {"dir": str(work), "name": f"{folder.name}-{sampling}", "seed": args.seed},
+            "model": {"name": args.model, "adapter": args.adapter},
+            "data": {"source": {"path": str(folder)}, "target": data, "type_names": names},
+            "prompt": {"template": args.template, "shuffle_types": sampling == "varied"},
+            "generation": {
+                "backend": args.backend,
+                "num_completions": args.num_completions,
+                "temperature": args.temperature,
+                "max_tokens": args.max_tokens,
+                "batch_size": args.batch_size,
+            },
+        }
+    )
+
+
+def _with(profile: Profile, **confidence: str) -> Profile:
+    section = profile.confidence.model_copy(update=confidence)
+    return profile.model_copy(update={"confidence": section})
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def _labels(setup: Setup, metric: str, question: str, **options: object) -> list[PseudoLabel]:
+    options = {"types": frozenset(setup.domain.labels), "negative": 0.125, **options}
+    labeller = Labeller(metric=metric, combination=GEOMETRIC, **options)
+    parses = [setup.found.samples[key][0] for key in setup.keys]
+    logprobs = [setup.found.samples[key][1] for key in setup.keys]
+    return label_batch(labeller, setup.keys, parses, logprobs, setup.evidence.get(question))
+
+
+def _scores(setup: Setup, labels: Sequence[PseudoLabel]) -> list[tuple[Score, bool]]:
+    """Return counts and exactness of each label against gold."""
+    found = []
+    for key, label in zip(setup.keys, labels, strict=True):
+        example = setup.found.examples[key]
+        alignment = Aligner(example).align(label.entities)
+        compared = score_spans([example.gold or ()], [alignment], setup.domain.labels)
+        found.append((compared.micro, compared.num_exact == 1))
+    return found
+
+
+def _rule_rows(sampling: str, setup: Setup, seed: int) -> list[Row]:
+    """Return a row for every rule and metric."""
+    metrics = [("self_consistency", ""), ("semantic_entropy", ""), ("entity_vote", "")]
+    first = next(iter(setup.found.samples.values()))[1]
+    if all(value is not None for value in first):
+        metrics.append(("logprob", ""))
+    for question in setup.evidence:
+        metrics += [("type_posterior", question), ("combined", question)]
+    rows = []
+    for rule, options in RULES.items():
+        values: dict[str, list[float]] = {}
+        scores: list[tuple[Score, bool]] = []
+        for metric, question in metrics:
+            labels = _labels(setup, metric, question, **options)
+            scores = scores or _scores(setup, labels)
+            name = {"combined": "votes x type_posterior"}.get(metric, metric)
+            values[name + (f" ({question})" if question else "")] = [
+                label.confidence for label in labels
+            ]
+        if fitted := _cross_fitted(setup, values, scores, seed):
+            values["logistic of all (cross-fitted)"] = fitted
+        rows += [
+            _row(sampling, rule, name, found, (setup.keys, scores), seed)
+            for name, found in values.items()
+        ]
+    return rows
+
+
+def _row(
+    sampling: str,
+    rule: str,
+    metric: str,
+    values: Sequence[float],
+    judged: tuple[Sequence[str], Sequence[tuple[Score, bool]]],
+    seed: int,
+) -> Row:
+    keys, scores = judged
+    counts = count_array(score for score, _ in scores)
+    by_key = dict(zip(keys, (score for score, _ in scores), strict=True))
+    order = order_inputs(dict(zip(keys, values, strict=True)), "confidence")
+    top = {
+        f"{share:g}": sum(
+            (by_key[key] for key in order[: max(1, round(share * len(order)))]), Score()
+        ).f1
+        for share in TOP
+    }
+    rng = np.random.default_rng(derive_seed(seed, "quality", rule))
+    label_f1 = bootstrap_interval(counts, rng)
+    auroc = auroc_interval(np.clip(values, 0, 1), [float(exact) for _, exact in scores], rng)
+    return Row(sampling, rule, metric, label_f1, auroc, top)
+
+
+def _cross_fitted(
+    setup: Setup,
+    values: Mapping[str, Sequence[float]],
+    scores: Sequence[tuple[Score, bool]],
+    seed: int,
+) -> list[float] | None:
+    """Return a logistic combination of all metrics, each half predicted by a fit of the other."""
+    # The core knows metrics by their own names: one question's type evidence is enough.
+    short = {name.split(" (")[0]: found for name, found in values.items()}
+    short.pop("votes x type_posterior", None)
+    exact = np.array([float(right) for _, right in scores])
+    half = np.array([derive_seed(seed, "half", key) % 2 for key in setup.keys])
+    predicted = np.zeros(len(half))
+    for side in (0, 1):
+        fit_on, apply_to = half == side, half != side
+        if not 0 < exact[fit_on].sum() < fit_on.sum():
+            return None
+        fit = fit_combination(
+            {name: np.array(found)[fit_on] for name, found in short.items()}, exact[fit_on]
+        )
+        predicted[apply_to] = combined(
+            {name: np.array(found)[apply_to] for name, found in short.items()}, fit
+        )
+    return predicted.tolist()
+
+
+def _compare(setups: Mapping[str, Setup], seed: int) -> dict[str, dict]:
+    """Return label F1 of varied minus plain sampling, paired by sentence, for each rule."""
+    rng = np.random.default_rng(derive_seed(seed, "paired"))
+    found = {}
+    for rule, options in RULES.items():
+        counts = [
+            count_array(s for s, _ in _scores(setup, _labels(setup, "entity_vote", "", **options)))
+            for setup in (setups["varied"], setups["plain"])
+        ]
+        found[rule] = asdict(paired_bootstrap(*counts, rng))
+    return found
+
+
+# --- samples, types, entities -------------------------------------------------------------------
+
+
+def _sampling(setup: Setup) -> dict[str, float]:
+    """Return what single samples are like: F1, best of K, shares of what is wrong with them."""
+    single, best = Score(), Score()
+    counts = dict.fromkeys(("completions", "invalid", "empty", "mentions", "unknown", "lost"), 0)
+    known = frozenset(setup.domain.labels)
+    for key in setup.keys:
+        example = setup.found.examples[key]
+        aligner, gold, scores = Aligner(example), example.gold or (), {}
+        for parse in setup.parses(key):
+            counts["completions"] += 1
+            counts["invalid"] += parse.outcome == "invalid"
+            counts["empty"] += parse.outcome != "invalid" and not parse.entities
+            counts["mentions"] += len(parse.entities)
+            counts["unknown"] += sum(e.type not in known for e in parse.entities)
+            if parse.entities not in scores:
+                aligned = aligner.align(parse.entities)
+                compared = score_spans([gold], [aligned], setup.domain.labels)
+                scores[parse.entities] = (compared.micro, len(aligned.hallucinated))
+            single += scores[parse.entities][0]
+            counts["lost"] += scores[parse.entities][1]
+        best += max((score for score, _ in scores.values()), key=lambda score: score.f1)
+    mentions = max(1, counts["mentions"])
+    return {
+        "single_f1": single.f1,
+        "best_of_k_f1": best.f1,
+        "invalid_share": counts["invalid"] / counts["completions"],
+        "empty_share": counts["empty"] / counts["completions"],
+        "unknown_type_share": counts["unknown"] / mentions,
+        "hallucinated_share": counts["lost"] / mentions,
+    }
+
+
+def _free_types(setup: Setup, seed: int) -> dict[str, dict]:
+    """Return label F1 with mentions of other types kept, and filtered after decoding."""
+    rng = np.random.default_rng(derive_seed(seed, "free"))
+    found = {}
+    for rule, options in RULES.items():
+        tables = [
+            count_array(
+                s for s, _ in _scores(setup, _labels(setup, "entity_vote", "", **options, **more))
+            )
+            for more in ({}, {"types": None})
+        ]
+        listed, free = (asdict(bootstrap_interval(table, rng)) for table in tables)
+        found[rule] = {
+            "listed": listed,
+            "free": free,
+            "difference": asdict(paired_bootstrap(*tables, rng)),
+        }
+    return found
+
+
+def _retyped(setup: Setup, seed: int) -> dict[str, dict]:
+    """Return label F1 where spans are kept by votes for any type, and the type is chosen after.
+
+    The type is one that a completion gave the span: the one with most votes, with the highest
+    posterior, or with the highest product of both.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "retyped"))
+    labels = _labels(setup, "entity_vote", "")
+    ways = {"most votes": (None, 1.0)}
+    for question in setup.evidence:
+        ways[f"highest posterior ({question})"] = (question, 0.0)
+        ways[f"highest votes x posterior ({question})"] = (question, 1.0)
+    found = {}
+    for name, (question, power) in ways.items():
+        chosen = [
+            replace(label, entities=_choose_types(setup, label, question, power))
+            for label in labels
+        ]
+        table = count_array(score for score, _ in _scores(setup, chosen))
+        found[name] = asdict(bootstrap_interval(table, rng))
+    return found
+
+
+def _choose_types(
+    setup: Setup, label: PseudoLabel, question: str | None, power: float
+) -> tuple[Entity, ...]:
+    """Return the spans with votes of at least 1/2, each under its best type."""
+    spans: dict[str, list[tuple[Entity, float]]] = {}
+    for entity, share in label.votes:
+        spans.setdefault(mention_key(entity.text), []).append((entity, share))
+    kept = []
+    for key, options in spans.items():
+        if sum(share for _, share in options) < 0.5:
+            continue
+        evidence = setup.evidence[question][label.input_id] if question else {}
+        best = max(
+            options, key=lambda pair: pair[1] ** power * evidence.get((key, pair[0].type), 1)
+        )
+        kept.append(best[0])
+    return tuple(kept)
+
+
+def _entity_rows(setup: Setup, seed: int) -> list[dict]:
+    """Return how well votes and type evidence tell right entities, spans and types."""
+    rng = np.random.default_rng(derive_seed(seed, "entities"))
+    rows = []
+    columns: dict[str, list[float]] = {"votes": []}
+    columns |= {f"type_posterior ({question})": [] for question in setup.evidence}
+    right, span_right = [], []
+    for key, label in zip(setup.keys, _labels(setup, "entity_vote", ""), strict=True):
+        example = setup.found.examples[key]
+        gold = {(mention_key(e.text), e.type) for e in example.gold_entities()}
+        spans = {text for text, _ in gold}
+        for entity, share in label.votes:
+            mention = (mention_key(entity.text), entity.type)
+            columns["votes"].append(share)
+            for question, evidence in setup.evidence.items():
+                columns[f"type_posterior ({question})"].append(evidence[key][mention])
+            right.append(float(mention in gold))
+            span_right.append(float(mention[0] in spans))
+    for name in list(columns)[1:]:
+        product = np.sqrt(np.array(columns["votes"]) * np.array(columns[name]))
+        columns[f"votes x {name}"] = product.tolist()
+    chosen = np.array(span_right) == 1
+    for name, values in columns.items():
+        scores = np.array(values)
+        rows.append(
+            {
+                "evidence": name,
+                "entity": _auroc(scores, np.array(right), rng),
+                "span": _auroc(scores, np.array(span_right), rng),
+                "type": _auroc(scores[chosen], np.array(right)[chosen], rng),
+            }
+        )
+    return rows
+
+
+def _auroc(scores: np.ndarray, right: np.ndarray, rng: np.random.Generator) -> dict | None:
+    found = auroc_interval(scores, right, rng, num_resamples=300) if len(scores) else None
+    return None if found is None else asdict(found)
+
+
+def _precision_by_votes(setup: Setup) -> list[dict]:
+    """Return the precision of entities by the number of completions that hold them."""
+    found: dict[int, list[bool]] = {}
+    for key, label in zip(setup.keys, _labels(setup, "entity_vote", ""), strict=True):
+        gold = {(mention_key(e.text), e.type) for e in setup.found.examples[key].gold_entities()}
+        for entity, share in label.votes:
+            number = round(share * label.num_completions)
+            found.setdefault(number, []).append((mention_key(entity.text), entity.type) in gold)
+    return [
+        {"votes": number, "entities": len(hits), "precision": sum(hits) / len(hits)}
+        for number, hits in sorted(found.items())
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

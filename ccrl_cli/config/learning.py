@@ -1,0 +1,149 @@
+"""Profile sections of the learning core: confidence, curriculum, reward."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ccrl_cli.config.base import (
+    Count,
+    CountOrZero,
+    Names,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Section,
+    Share,
+    repeated,
+)
+
+BaseMetric = Literal[
+    "self_consistency", "semantic_entropy", "entity_vote", "logprob", "type_posterior"
+]
+Metric = Literal[
+    "self_consistency", "semantic_entropy", "entity_vote", "logprob", "type_posterior", "combined"
+]
+Pacing = Literal["linear", "root", "log", "exponential", "step", "constant"]
+
+
+class Confidence(Section):
+    """From K completions to a pseudo-label and how sure it is."""
+
+    metric: Metric = Field(
+        default="self_consistency", description="Confidence that orders the inputs."
+    )
+    weights: dict[BaseMetric, NonNegative] = Field(
+        default_factory=dict,
+        description="combined: metric -> weight of its geometric mean; empty: the logistic fit "
+        "of `ccrl curriculum calibrate`.",
+    )
+    label: Literal["majority", "entity_vote"] = Field(
+        default="majority",
+        description="Pseudo-label rule: winning whole answer, or votes by entity.",
+    )
+    positive: PositiveShare = Field(
+        default=0.5, description="Entities with at least this vote share are kept (entity_vote)."
+    )
+    negative: Share = Field(
+        default=0.125, description="Entities below this vote share are negatives; between: abstain."
+    )
+    similarity: PositiveShare = Field(
+        default=1.0,
+        description="Entity F1 at which two answers share a cluster; 1 asks for equal answers.",
+    )
+    models: Names = Field(
+        default=(),
+        description="Models of the store whose votes are pooled; empty: all that generated.",
+    )
+    type_question: Literal["answer", "question"] = Field(
+        default="answer",
+        description="How type_posterior asks for a type: by the next words of an answer to the "
+        "prompt (for warmed-up models), or by a short question (for chat models).",
+    )
+    calibrator: Literal["none", "temperature", "platt", "isotonic"] = Field(
+        default="none",
+        description="Calibrator of `ccrl curriculum calibrate` that confidences go through "
+        "before thresholds and weights; the order stays.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.negative > self.positive:
+            raise ValueError(
+                f"negative ({self.negative:g}) must not be above positive ({self.positive:g})"
+            )
+        if twice := repeated(self.models):
+            raise ValueError(f"models lists {twice!r} twice")
+        if self.weights and not sum(self.weights.values()):
+            raise ValueError("weights has no weight above 0")
+        if self.weights and self.metric != "combined":
+            raise ValueError(f"weights are read by metric 'combined', not by {self.metric!r}")
+        return self
+
+
+class Curriculum(Section):
+    """Which inputs are open at which moment of training."""
+
+    pacing: Pacing = Field(default="step", description="Shape of the open share over training.")
+    start: PositiveShare = Field(
+        default=0.1, description="Open share at the beginning (linear, root, log, exponential)."
+    )
+    power: Positive = Field(
+        default=2.0, description="p of root pacing (Platanios et al. 1903.09848)."
+    )
+    alpha: Positive = Field(default=10.0, description="Bend of log pacing.")
+    shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1)] = Field(
+        default=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
+        description="Open shares of step pacing, of equal length.",
+    )
+    order: Literal["confidence", "random", "anti"] = Field(
+        default="confidence",
+        description="Surest first; random and anti (least sure first) are controls.",
+    )
+    threshold: Share = Field(
+        default=0.0, description="Inputs with less confidence are never opened."
+    )
+    refresh_every_steps: CountOrZero = Field(
+        default=0, description="Steps between two new estimates of confidence; 0: never."
+    )
+    refresh_from: Literal["rollouts", "base", "ema"] = Field(
+        default="rollouts",
+        description="Evidence of a refresh: rollouts already drawn, or new completions by the "
+        "policy with its adapter off (base) or by a moving average of the adapter (ema).",
+    )
+    refresh_window: Count = Field(
+        default=2,
+        description="Refreshes over which a vote share must rise before its label may change.",
+    )
+    ema_decay: Share = Field(
+        default=0.99, description="Share of the average that a step keeps; read by ema."
+    )
+    gate: bool = Field(
+        default=False, description="Draw inputs less often whose groups had no reward spread."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(late <= early for early, late in zip(self.shares, self.shares[1:], strict=False)):
+            raise ValueError(f"shares must increase: {list(self.shares)}")
+        if self.shares[-1] != 1.0:
+            raise ValueError(f"shares must end at 1.0, not {self.shares[-1]:g}")
+        return self
+
+
+class Reward(Section):
+    """What a rollout earns; the sum is weighted, and each part is logged."""
+
+    overlap: Literal["token_f1", "entity_f1", "exact", "expected_f1"] = Field(
+        default="token_f1", description="Agreement with the pseudo-label, in [0, 1]."
+    )
+    overlap_weight: NonNegative = Field(default=1.0, description="Weight of overlap.")
+    format_weight: NonNegative = Field(default=0.2, description="Weight of well-formedness.")
+    length_weight: NonNegative = Field(default=0.0, description="Weight of the length penalty.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.overlap_weight or self.format_weight or self.length_weight):
+            raise ValueError("at least one of the reward weights must be above 0")
+        return self

@@ -1,0 +1,326 @@
+"""Dynamic curriculum: confidence estimated again while training, labels flipped under guard.
+
+Evidence comes from rollouts that were drawn anyway, or from completions of a named teacher. A
+policy that is trained on its labels agrees with them more and more, so agreement alone is no
+reason to change one: an entity enters a label only after its vote share rose over w refreshes,
+and leaves only after it fell over w refreshes. Every change is a record for the journal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from ccrl_cli.core.agreement import Labeller, canonical
+from ccrl_cli.core.alignment import mention_key
+from ccrl_cli.records import Entity, Parse, PseudoLabel
+
+SOURCES = ("rollouts", "base", "ema")
+"""Where evidence comes from: rollouts of the live policy, or one of the two teachers."""
+
+Mention = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSettings:
+    """When confidence is estimated again, and from what.
+
+    Attributes:
+        every_steps: R, steps between two refreshes; 0 never refreshes.
+        window: w, refreshes over which a vote share must move in one direction.
+        source: ``rollouts``, ``base`` (adapter off) or ``ema`` (moving average of the adapter).
+        min_completions: completions of an input that an estimate needs; fewer are kept for the
+            next refresh.
+
+    Raises:
+        ValueError: a number is out of range or the source is unknown.
+    """
+
+    every_steps: int
+    window: int = 2
+    source: str = "rollouts"
+    min_completions: int = 4
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 0 or self.window < 1 or self.min_completions < 1:
+            raise ValueError(
+                f"every_steps {self.every_steps}, window {self.window} and min_completions "
+                f"{self.min_completions} are not at least 0, 1 and 1"
+            )
+        if self.source not in SOURCES:
+            raise ValueError(f"source {self.source!r} is not one of {', '.join(SOURCES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh changed.
+
+    Attributes:
+        confidence: confidence of every input, estimated again or not.
+        labels: the labels that changed, by input id.
+        records: what the journal gets: one record a flip, then one of the refresh.
+    """
+
+    confidence: Mapping[str, float]
+    labels: Mapping[str, PseudoLabel]
+    records: tuple[dict[str, Any], ...]
+
+
+class Refresher:
+    """Keeps the labels of a training and the votes they were judged by.
+
+    Args:
+        labels: pseudo-label by input id, as derived from the store.
+        labeller: rule and metric, the same as for the store. Type evidence is not
+            renewed: labels of a metric that reads it keep their confidence.
+        settings: when and from what.
+    """
+
+    def __init__(
+        self, labels: Mapping[str, PseudoLabel], labeller: Labeller, settings: RefreshSettings
+    ) -> None:
+        self._labels = dict(labels)
+        self._labeller = labeller
+        self._settings = settings
+        # Vote shares of the last w + 1 estimates, oldest first; the store's come first.
+        self._history = {key: [_shares(label)] for key, label in labels.items()}
+        self._pending: dict[str, list[tuple[Parse, float | None]]] = {}
+
+    @property
+    def labels(self) -> Mapping[str, PseudoLabel]:
+        """The labels as they are now, by input id."""
+        return self._labels
+
+    @property
+    def settings(self) -> RefreshSettings:
+        """When and from what."""
+        return self._settings
+
+    def observe(
+        self, input_id: str, parses: Iterable[Parse], mean_logprobs: Iterable[float | None]
+    ) -> None:
+        """Take completions of an input as evidence for the next refresh.
+
+        Raises:
+            KeyError: the input has no label.
+            ValueError: there is not one log-probability (or None) a completion.
+        """
+        if input_id not in self._labels:
+            raise KeyError(input_id)
+        pairs = list(zip(parses, mean_logprobs, strict=True))
+        self._pending.setdefault(input_id, []).extend(pairs)
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a refresh follows a step (counted from 1)."""
+        every = self._settings.every_steps
+        return every > 0 and step > 0 and step % every == 0
+
+    def refresh(self, step: int) -> Refreshed:
+        """Estimate confidence again for every input with enough evidence, and flip labels.
+
+        Args:
+            step: the step just done, for the records.
+        """
+        before = {key: label.confidence for key, label in self._labels.items()}
+        changed: dict[str, PseudoLabel] = {}
+        records = []
+        estimated = 0
+        for key in sorted(self._pending):
+            pairs = self._pending[key]
+            if len(pairs) < self._settings.min_completions:
+                continue
+            del self._pending[key]
+            estimated += 1
+            record = self._update(key, [p for p, _ in pairs], [value for _, value in pairs])
+            if record is not None:
+                changed[key] = self._labels[key]
+                records.append({"step": step, "kind": "flip", **record})
+        after = {key: label.confidence for key, label in self._labels.items()}
+        records.append(
+            {
+                "step": step,
+                "kind": "refresh",
+                "source": self._settings.source,
+                "inputs": len(self._labels),
+                "estimated": estimated,
+                "flips": len(changed),
+                "confidence_before": _mean(before.values()),
+                "confidence_after": _mean(after.values()),
+            }
+        )
+        return Refreshed(after, changed, tuple(records))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that later refreshes depend on, as plain JSON values."""
+        return {
+            "labels": {
+                key: {
+                    "entities": _pairs(label.entities),
+                    "abstained": _pairs(label.abstained),
+                    "votes": [[e.text, e.type, share] for e, share in label.votes],
+                    "confidence": label.confidence,
+                }
+                for key, label in self._labels.items()
+            },
+            "history": {
+                key: [[[*mention, share] for mention, share in sorted(t.items())] for t in tables]
+                for key, tables in self._history.items()
+            },
+            "pending": {
+                key: [
+                    [p.outcome, _pairs(p.entities), p.num_unknown_types, value]
+                    for p, value in pairs
+                ]
+                for key, pairs in self._pending.items()
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            ValueError: the state belongs to other inputs.
+        """
+        if set(state["labels"]) != set(self._labels):
+            raise ValueError("the saved state belongs to other inputs")
+        for key, saved in state["labels"].items():
+            self._labels[key] = replace(
+                self._labels[key],
+                entities=_entities(saved["entities"]),
+                abstained=_entities(saved["abstained"]),
+                votes=tuple((Entity(text, kind), share) for text, kind, share in saved["votes"]),
+                confidence=saved["confidence"],
+            )
+        self._history = {
+            key: [{(text, kind): share for text, kind, share in table} for table in tables]
+            for key, tables in state["history"].items()
+        }
+        self._pending = {
+            key: [
+                (Parse(outcome, _entities(found), unknown), value)
+                for outcome, found, unknown, value in pairs
+            ]
+            for key, pairs in state["pending"].items()
+        }
+
+    def _update(
+        self, key: str, parses: Sequence[Parse], logprobs: Sequence[float | None]
+    ) -> dict[str, Any] | None:
+        """Estimate one input again; return the record of a flip, or None."""
+        label = self._labels[key]
+        if "type_posterior" in self._labeller.metrics:
+            # Types are not scored while training: votes are tracked, the confidence stays.
+            votes = replace(self._labeller, metric="entity_vote", combination=None)(
+                key, parses, logprobs
+            )
+            estimate = replace(votes, metric=label.metric, confidence=label.confidence)
+        else:
+            estimate = self._labeller(key, parses, logprobs)
+        tables = [*self._history[key], _shares(estimate)][-self._settings.window - 1 :]
+        self._history[key] = tables
+        entities = self._guarded(label.entities, estimate.entities, tables)
+        sure = estimate.confidence
+        if canonical(entities) != canonical(estimate.entities):
+            sure = _confidence_in(entities, estimate, parses)
+        self._labels[key] = replace(label, entities=entities, votes=estimate.votes, confidence=sure)
+        if canonical(entities) == canonical(label.entities):
+            return None
+        kept = set(canonical(entities))
+        abstained = tuple(e for e in estimate.abstained if canonical([e])[0] not in kept)
+        self._labels[key] = replace(self._labels[key], abstained=abstained)
+        return self._record(key, label, tables)
+
+    def _record(
+        self, key: str, before: PseudoLabel, tables: Sequence[Mapping[Mention, float]]
+    ) -> dict[str, Any]:
+        after = self._labels[key]
+        moved = set(canonical(before.entities)) ^ set(canonical(after.entities))
+        return {
+            "input_id": key,
+            "source": self._settings.source,
+            "before": _pairs(before.entities),
+            "after": _pairs(after.entities),
+            "shares": [
+                [e.text, e.type, [table.get((e.text, e.type), 0.0) for table in tables]]
+                for e in sorted(moved)
+            ],
+            "confidence_before": before.confidence,
+            "confidence_after": after.confidence,
+        }
+
+    def _guarded(
+        self,
+        current: tuple[Entity, ...],
+        proposed: tuple[Entity, ...],
+        tables: Sequence[Mapping[Mention, float]],
+    ) -> tuple[Entity, ...]:
+        """Return the label that the guard allows; the proposed one if nothing holds it back.
+
+        With ``entity_vote`` every entity is judged alone; a majority answer is taken as a whole
+        or not at all.
+        """
+        held, wanted = set(canonical(current)), set(canonical(proposed))
+        enters = {e for e in wanted - held if self._moved(e, tables, 1)}
+        leaves = {e for e in held - wanted if self._moved(e, tables, -1)}
+        if enters == wanted - held and leaves == held - wanted:
+            return proposed if enters or leaves else current
+        if self._labeller.rule == "majority":
+            return current
+        kept = tuple(e for e in current if canonical([e])[0] not in leaves)
+        return kept + tuple(e for e in proposed if canonical([e])[0] in enters)
+
+    def _moved(
+        self, entity: Entity, tables: Sequence[Mapping[Mention, float]], direction: int
+    ) -> bool:
+        """Return whether a vote share went one way at each of w refreshes.
+
+        A share that is at its limit already (1 when rising, 0 when falling) may stay there.
+        """
+        if len(tables) <= self._settings.window:
+            return False
+        shares = [table.get((entity.text, entity.type), 0.0) for table in tables]
+        if direction < 0:
+            shares = [1.0 - share for share in shares]
+        pairs = pairwise(shares)
+        return shares[-1] > shares[0] and all(b > a or b == 1.0 for a, b in pairs)
+
+
+def _confidence_in(
+    entities: tuple[Entity, ...], estimate: PseudoLabel, parses: Sequence[Parse]
+) -> float:
+    """Return how sure the evidence is of a label that is not its own choice.
+
+    That is the label's own support: mean vote share of its entities, or for a majority answer and
+    for an empty label the share of completions that say exactly it. Under another metric than
+    ``entity_vote`` it is also at most the confidence of the estimate.
+    """
+    form = canonical(entities)
+    if estimate.rule == "entity_vote" and form:
+        shares = _shares(estimate)
+        distinct = sorted(set(form))
+        support = math.fsum(shares.get((e.text, e.type), 0.0) for e in distinct) / len(distinct)
+    else:
+        same = [p for p in parses if p.outcome != "invalid" and canonical(p.entities) == form]
+        support = len(same) / len(parses)
+    return support if estimate.metric == "entity_vote" else min(support, estimate.confidence)
+
+
+def _shares(label: PseudoLabel) -> dict[Mention, float]:
+    """Return vote shares by normalised mention."""
+    return {(mention_key(entity.text), entity.type): share for entity, share in label.votes}
+
+
+def _pairs(entities: Iterable[Entity]) -> list[list[str]]:
+    return [[entity.text, entity.type] for entity in entities]
+
+
+def _entities(pairs: Iterable[Sequence[str]]) -> tuple[Entity, ...]:
+    return tuple(Entity(text, kind) for text, kind in pairs)
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return math.fsum(listed) / len(listed) if listed else 0.0

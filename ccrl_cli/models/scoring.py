@@ -1,0 +1,194 @@
+"""Log-probabilities of given continuations, in batches that share the work of their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ccrl_cli.models.decoding import left_pad
+from ccrl_cli.models.loading import LoadedModel, free_memory
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """One rendered prompt and the texts that may follow it."""
+
+    prompt: str
+    continuations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request in tokens.
+
+    Attributes:
+        number: place of the request.
+        prefix: tokens of the prompt that all continuations share, the last one left out.
+        rows: for each continuation the last shared token and what follows it.
+    """
+
+    number: int
+    prefix: list[int]
+    rows: list[list[int]]
+
+
+def score_continuations(
+    loaded: LoadedModel,
+    requests: Sequence[ScoringRequest],
+    *,
+    batch_rows: int = 256,
+    on_done: Callable[[int], None] = lambda _count: None,
+) -> list[list[float]]:
+    """Return log P(continuation | prompt) for each continuation of each request, in nats.
+
+    The log-probability is summed over the tokens in which prompt and continuation, tokenised
+    together, differ from the prompt alone. Each prompt runs once, whatever the number of its
+    continuations. When memory runs out the batch is halved.
+
+    Args:
+        loaded: model and tokenizer, in eval mode.
+        requests: prompts as :meth:`LoadedModel.render` gives them.
+        batch_rows: continuations in one forward pass.
+        on_done: told how many requests were finished.
+    """
+    scores: list[list[float]] = [[0.0] * len(request.continuations) for request in requests]
+    jobs = [part for job in _tokenise(loaded, requests) for part in _split(job, batch_rows)]
+    filled = [0] * len(requests)
+    for batch in _plan(jobs, batch_rows):
+        done = 0
+        for job, values in _score(loaded, batch):
+            start = filled[job.number]
+            scores[job.number][start : start + len(values)] = values
+            filled[job.number] += len(values)
+            done += filled[job.number] == len(scores[job.number])
+        on_done(done)
+    return scores
+
+
+def _tokenise(loaded: LoadedModel, requests: Sequence[ScoringRequest]) -> Iterator[_Job]:
+    """Yield each request in tokens, cut where its prompt and its continuations part."""
+    texts = [
+        text
+        for request in requests
+        for text in (request.prompt, *(request.prompt + after for after in request.continuations))
+    ]
+    if not texts:
+        return
+    # One call: the tokenizer works on all texts at once.
+    encoded = iter(loaded.tokenizer(texts, add_special_tokens=False)["input_ids"])
+    for number, request in enumerate(requests):
+        prompt = list(next(encoded))
+        wholes = [list(next(encoded)) for _ in request.continuations]
+        shared = min([len(prompt), *(_num_shared(prompt, whole) for whole in wholes)])
+        if shared < 2:
+            raise ValueError("a prompt and its continuation share fewer than two tokens")
+        yield _Job(number, prompt[: shared - 1], [whole[shared - 1 :] for whole in wholes])
+
+
+def _num_shared(prompt: list[int], whole: list[int]) -> int:
+    """Return how many first tokens agree; at least one of the whole is left over."""
+    limit = min(len(prompt), len(whole) - 1)
+    if whole[:limit] == prompt[:limit]:
+        return limit
+    return next(i for i in range(limit) if whole[i] != prompt[i])
+
+
+def _split(job: _Job, limit: int) -> Iterator[_Job]:
+    for start in range(0, len(job.rows), limit):
+        yield _Job(job.number, job.prefix, job.rows[start : start + limit])
+
+
+def _plan(jobs: Sequence[_Job], limit: int) -> Iterator[list[_Job]]:
+    """Yield batches of jobs with prompts of like length, longest first."""
+    batch: list[_Job] = []
+    count = 0
+    # Stable: parts of one request stay in order.
+    for job in sorted(jobs, key=lambda job: -len(job.prefix)):
+        if batch and count + len(job.rows) > limit:
+            yield batch
+            batch, count = [], 0
+        batch.append(job)
+        count += len(job.rows)
+    if batch:
+        yield batch
+
+
+def _score(loaded: LoadedModel, batch: list[_Job]) -> Iterator[tuple[_Job, list[float]]]:
+    """Score a batch; when memory runs out, in halves."""
+    try:
+        values = _forward(loaded, batch)
+    except torch.OutOfMemoryError:
+        free_memory()
+        if len(batch) == 1 and len(batch[0].rows) == 1:
+            raise
+        if len(batch) == 1:
+            half = (len(batch[0].rows) + 1) // 2
+            halves = [[part] for part in _split(batch[0], half)]
+        else:
+            middle = len(batch) // 2
+            halves = [batch[:middle], batch[middle:]]
+        for part in halves:
+            yield from _score(loaded, part)
+        return
+    start = 0
+    for job in batch:
+        yield job, values[start : start + len(job.rows)]
+        start += len(job.rows)
+
+
+def _forward(loaded: LoadedModel, batch: Sequence[_Job]) -> list[float]:
+    """Return the log-probability of each row of a batch, in order."""
+    model: Any = loaded.model
+    rows = [row for job in batch for row in job.rows]
+    counts = torch.tensor([len(job.rows) for job in batch])
+    with torch.inference_mode():
+        ids, mask = left_pad([job.prefix for job in batch], loaded.pad_id, model.device)
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
+        cache = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+        ).past_key_values
+        repeats = torch.repeat_interleave(torch.arange(len(batch)), counts).to(model.device)
+        if len(repeats) != len(batch):
+            cache.batch_select_indices(repeats)
+        tail, known = _right_pad(rows, loaded.pad_id, model.device)
+        begin = positions[:, -1][repeats][:, None] + 1
+        steps = torch.arange(tail.shape[1], device=model.device)
+        logits = model(
+            input_ids=tail,
+            attention_mask=torch.cat([mask[repeats], known], dim=1),
+            position_ids=begin + steps,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, :-1]
+        return _summed(logits, tail[:, 1:], known[:, 1:])
+
+
+def _summed(logits: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) -> list[float]:
+    """Return the summed log-probability of the target tokens of each row, in chunks of float32."""
+    sums: list[float] = []
+    for start in range(0, len(logits), 64):
+        part = logits[start : start + 64].float()
+        chosen = part.gather(-1, targets[start : start + 64, :, None]).squeeze(-1)
+        values = (chosen - part.logsumexp(dim=-1)) * known[start : start + 64]
+        sums.extend(values.sum(dim=-1, dtype=torch.float64).tolist())
+    return sums
+
+
+def _right_pad(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and mask, both (B, L), padded on the right to the longest row."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[index, : len(row)] = 1
+    return ids.to(device), mask.to(device)

@@ -1,0 +1,223 @@
+"""Type scores: the model is asked for the type of every span that its completions name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ccrl_cli.core.agreement import PosteriorOf
+from ccrl_cli.core.alignment import Aligner
+from ccrl_cli.core.type_evidence import BLANK, SpanScore, posteriors, spans_to_score
+from ccrl_cli.data.type_prompts import TypePrompt
+from ccrl_cli.errors import PreconditionError
+from ccrl_cli.pipelines.domains import TRAINING, Domain, Inputs, load_domain
+from ccrl_cli.pipelines.samples import SampleSet, load_samples
+from ccrl_cli.pipelines.start import Start, starting_policy
+from ccrl_cli.store.jsonl import JsonlWriter
+from ccrl_cli.store.type_scores import TypeScores, read_type_scores, type_scores_path
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.reporting import Reporter
+
+INPUTS_A_CHUNK = 64
+"""Inputs whose scores reach the disk together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What was scored.
+
+    Attributes:
+        path: file of the scores.
+        scored: inputs scored now.
+        already_scored: inputs that had all their scores.
+        spans: spans scored now.
+        types: type names asked for, for each span.
+        seconds: wall time, loading the model included.
+    """
+
+    path: str
+    scored: int
+    already_scored: int
+    spans: int
+    types: int
+    seconds: float
+
+
+def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Reporter) -> ScoreResult:
+    """Score the type of every span that the stored completions of some inputs name.
+
+    The scores lie beside the store; what is there already is not scored again.
+
+    Raises:
+        PreconditionError: completions, a model or a package are missing.
+        IntegrityError: the store or the scores are damaged.
+    """
+    started = time.perf_counter()
+    domain = load_domain(profile, inputs.role)
+    found = load_samples(profile, domain, inputs)
+    start = starting_policy(profile, profile.model.name, reporter)
+    identity = {**score_identity(profile, domain), **_weights(start)}
+    path = type_scores_path(profile.store_path)
+    known = read_type_scores(path, profile.model.name, identity)
+    spans = {
+        key: spans_to_score(Aligner(found.examples[key]), parses)
+        for key, (parses, _) in found.samples.items()
+    }
+    owed = [key for key in spans if key not in known or _lacks(known[key], spans[key])]
+    if owed:
+        scorer = _Scorer(profile, domain, start)
+        with (
+            JsonlWriter(path) as writer,
+            reporter.progress(len(owed), "score types", unit="inputs") as progress,
+        ):
+            for first in range(0, len(owed), INPUTS_A_CHUNK):
+                keys = owed[first : first + INPUTS_A_CHUNK]
+                texts = {key: found.examples[key].text for key in keys}
+                for key, scores in scorer.score(texts, spans).items():
+                    writer.append(
+                        TypeScores(
+                            input_id=key,
+                            model=profile.model.name,
+                            identity=identity,
+                            types=domain.labels,
+                            blank=scorer.blank,
+                            spans=scores,
+                        ).to_json()
+                    )
+                progress.advance(len(keys))
+    return ScoreResult(
+        path=str(path),
+        scored=len(owed),
+        already_scored=len(spans) - len(owed),
+        spans=sum(len(spans[key]) for key in owed),
+        types=len(domain.labels),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def load_posteriors(
+    profile: Profile, domain: Domain, found: SampleSet
+) -> Mapping[str, PosteriorOf]:
+    """Return the type evidence of each input, as a labeller takes it.
+
+    Raises:
+        PreconditionError: an input was not scored, or not all of its spans.
+        IntegrityError: the scores are damaged.
+    """
+    path = type_scores_path(profile.store_path)
+    known = read_type_scores(path, profile.model.name, score_identity(profile, domain))
+    missing = 0
+    evidence: dict[str, PosteriorOf] = {}
+    for key, (parses, _) in found.samples.items():
+        record = known.get(key)
+        spans = spans_to_score(Aligner(found.examples[key]), parses)
+        if record is None or _lacks(record, spans) or record.types != domain.labels:
+            missing += 1
+            continue
+        evidence[key] = posteriors(record.spans, record.blank, record.types, parses)
+    if missing:
+        raise PreconditionError(
+            f"{missing} of {len(found.samples)} inputs have no type scores in {path}",
+            hint="`ccrl curriculum score` makes them (--split chooses the inputs)",
+        )
+    return evidence
+
+
+class _Scorer:
+    """The model, loaded, with the scores of the blank."""
+
+    def __init__(self, profile: Profile, domain: Domain, start: Start) -> None:
+        from ccrl_cli.models.loading import load_model
+
+        self._loaded: LoadedModel = load_model(
+            start.folder,
+            adapter=start.adapter,
+            dtype=profile.model.dtype,
+            load_in_4bit=profile.model.load_in_4bit,
+            attention=profile.model.attention,
+        )
+        tokenizer = self._loaded.tokenizer
+        self._prompt = type_prompt(
+            profile, domain, tuple(tokenizer.all_special_tokens), str(tokenizer.eos_token)
+        )
+        self._rows = profile.generation.batch_size * len(domain.labels)
+        ((scores,),) = self._score([(BLANK, (BLANK,))])
+        self.blank = scores.logprobs
+
+    def score(
+        self, texts: Mapping[str, str], spans: Mapping[str, Sequence[str]]
+    ) -> dict[str, tuple[SpanScore, ...]]:
+        """Return the scores of the spans of some inputs, by input id."""
+        scores = self._score([(text, spans[key]) for key, text in texts.items()])
+        return dict(zip(texts, scores, strict=True))
+
+    def _score(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[SpanScore, ...]]:
+        return score_spans(self._loaded, self._prompt, asked, batch_rows=self._rows)
+
+
+def score_spans(
+    loaded: LoadedModel,
+    prompt: TypePrompt,
+    asked: Sequence[tuple[str, Sequence[str]]],
+    *,
+    batch_rows: int,
+) -> list[tuple[SpanScore, ...]]:
+    """Return the scores of the spans of each text.
+
+    Args:
+        loaded: model and tokenizer.
+        prompt: how types are asked for.
+        asked: texts, each with its spans.
+        batch_rows: (span, type) pairs in one forward pass.
+    """
+    from ccrl_cli.models.scoring import ScoringRequest, score_continuations
+
+    questions = [prompt.ask(text, spans) for text, spans in asked]
+    requests = [
+        ScoringRequest(loaded.render(question.messages), question.continuations)
+        for group in questions
+        for question in group
+    ]
+    flat = iter(
+        value
+        for values in score_continuations(loaded, requests, batch_rows=batch_rows)
+        for value in values
+    )
+    width = len(prompt.types)
+    return [
+        tuple(SpanScore(span, tuple(next(flat) for _ in range(width))) for span in spans)
+        for _, spans in asked
+    ]
+
+
+def type_prompt(
+    profile: Profile, domain: Domain, special_tokens: Sequence[str] = (), end: str = ""
+) -> TypePrompt:
+    """Return how a profile asks for types."""
+    return TypePrompt(
+        question=profile.confidence.type_question,
+        template=domain.template,
+        types=domain.labels,
+        names=domain.names,
+        special_tokens=special_tokens,
+        end=end,
+    )
+
+
+def score_identity(profile: Profile, domain: Domain) -> dict[str, Any]:
+    """Return what scores depend on besides the weights; known without any ML package."""
+    return {"prompt": type_prompt(profile, domain).digest(), "labels": domain.labels_digest}
+
+
+def _weights(start: Start) -> dict[str, Any]:
+    return {"model_revision": start.revision, "adapter": start.adapter_digest}
+
+
+def _lacks(record: TypeScores, spans: Sequence[str]) -> bool:
+    """Return whether a record lacks a span."""
+    return not {span.text for span in record.spans} >= set(spans)

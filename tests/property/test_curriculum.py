@@ -1,0 +1,191 @@
+"""Order, sampler and weights over any confidences."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccrl_cli.core.advantages import SCALES, group_advantages, has_signal
+from ccrl_cli.core.curriculum import ORDERS, CurriculumSampler, Schedule, order_inputs, stages
+from ccrl_cli.core.pacing import PACINGS
+
+CONFIDENCES = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=4),
+    st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    min_size=1,
+    max_size=20,
+)
+
+
+@st.composite
+def schedules(draw, num_inputs=None):
+    return Schedule(
+        num_inputs=num_inputs or draw(st.integers(1, 20)),
+        num_steps=draw(st.integers(1, 12)),
+        prompts_per_step=draw(st.integers(1, 6)),
+        pacing=draw(st.sampled_from(PACINGS)),
+        start=draw(st.floats(0.01, 1)),
+        shares=(0.2, 0.5, 1.0),
+    )
+
+
+def make(schedule, seed=0, gate=False, order=None):
+    ids = order or [f"{number:02d}" for number in range(schedule.num_inputs)]
+    return CurriculumSampler(ids, schedule, np.random.default_rng(seed), gate=gate)
+
+
+@given(CONFIDENCES, st.sampled_from(ORDERS), st.floats(0, 1))
+def test_an_order_holds_every_input_above_the_threshold_once(confidence, order, threshold):
+    rng = np.random.default_rng(0)
+    found = order_inputs(confidence, order, threshold=threshold, rng=rng)
+    assert sorted(found) == sorted(k for k, v in confidence.items() if v >= threshold)
+    values = [confidence[key] for key in found]
+    if order == "confidence":
+        assert values == sorted(values, reverse=True)
+    if order == "anti":
+        assert values == sorted(values)
+
+
+@given(CONFIDENCES, st.randoms(use_true_random=False))
+def test_an_order_does_not_depend_on_the_order_of_the_data(confidence, random):
+    shuffled = dict(random.sample(list(confidence.items()), len(confidence)))
+    for order in ORDERS:
+        one = order_inputs(confidence, order, rng=np.random.default_rng(1))
+        assert one == order_inputs(shuffled, order, rng=np.random.default_rng(1))
+
+
+@given(schedules())
+def test_stages_cut_the_run_into_growing_open_sets(schedule):
+    parts = list(stages(schedule))
+    assert [part.number for part in parts] == list(range(1, len(parts) + 1))
+    assert parts[0].first_step == 0
+    assert parts[-1].end_step == schedule.num_steps
+    assert all(a.end_step == b.first_step for a, b in pairwise(parts))
+    assert all(a.num_open < b.num_open for a, b in pairwise(parts))
+    assert parts[-1].num_open == schedule.num_inputs
+
+
+@given(schedules(), st.integers(0, 2**32), st.booleans(), st.data())
+def test_a_saved_state_gives_the_same_next_draws(schedule, seed, gate, data):
+    straight, first = make(schedule, seed, gate), make(schedule, seed, gate)
+    total = len(straight)
+    cut = data.draw(st.integers(0, total))
+    spreads = data.draw(st.lists(st.sampled_from([0.0, 0.3]), min_size=total, max_size=total))
+    shuffled = data.draw(st.permutations(straight._order))
+    at = data.draw(st.integers(0, total))
+
+    def go(sampler, begin, end):
+        drawn = []
+        for index in range(begin, end):
+            if index == at:
+                sampler.reorder(shuffled)
+            drawn.append(sampler.draw(index))
+            sampler.observe(drawn[-1], spreads[index])
+        return drawn
+
+    expected = go(straight, 0, total)
+    assert go(first, 0, cut) == expected[:cut]
+    resumed = make(schedule, seed + 1, gate)
+    resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert [resumed.draw(index) for index in range(cut)] == expected[:cut]
+    assert go(resumed, cut, total) == expected[cut:]
+
+
+@given(schedules(), st.integers(0, 2**32), st.booleans())
+def test_draws_stay_inside_what_is_open_and_a_step_repeats_only_if_it_must(schedule, seed, gate):
+    sampler = make(schedule, seed, gate)
+    for step in range(schedule.num_steps):
+        first = step * schedule.prompts_per_step
+        drawn = [sampler.draw(first + i) for i in range(schedule.prompts_per_step)]
+        count = schedule.num_open(step)
+        assert all(int(key) < count for key in drawn)
+        if count >= schedule.prompts_per_step:
+            assert len(set(drawn)) == len(drawn)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32))
+def test_constant_pacing_equals_no_curriculum(num_inputs, num_steps, per_step, seed):
+    """All inputs are open from the first step, in passes without replacement, in any order."""
+    schedule = Schedule(num_inputs, num_steps, per_step, "constant")
+    assert {schedule.num_open(step) for step in range(num_steps)} == {num_inputs}
+    assert len(list(stages(schedule))) == 1
+    sampler = make(schedule, seed)
+    drawn = [sampler.draw(index) for index in range(len(sampler))]
+    if not num_inputs % per_step:  # else a step may take an input out of its pass
+        for first in range(0, len(drawn) - num_inputs + 1, num_inputs):
+            assert len(set(drawn[first : first + num_inputs])) == num_inputs
+    if num_inputs >= per_step:
+        counts = Counter(drawn)
+        assert max(counts.values()) - min(counts[key] for key in sampler._order) <= 2
+    # Confidence plays no part: draws are places in the order, whatever stands there.
+    ids = [f"{number:02d}" for number in range(num_inputs)][::-1]
+    other = make(schedule, seed, order=ids)
+    assert [ids.index(other.draw(i)) for i in range(len(other))] == [int(key) for key in drawn]
+
+
+@given(schedules(), st.integers(0, 2**32), st.data())
+def test_a_new_order_opens_its_own_first_inputs(schedule, seed, data):
+    sampler = make(schedule, seed)
+    at = data.draw(st.integers(0, schedule.num_steps - 1)) * schedule.prompts_per_step
+    before = [sampler.draw(index) for index in range(at)]
+    fresh = data.draw(st.permutations(sampler._order))
+    sampler.reorder(fresh)
+    assert [sampler.draw(index) for index in range(at)] == before
+    for index in range(at, len(sampler)):
+        count = schedule.num_open(index // schedule.prompts_per_step)
+        assert fresh.index(sampler.draw(index)) < count
+
+
+def test_a_new_order_of_other_inputs_is_refused():
+    sampler = make(Schedule(3, 2, 1, "constant"))
+    with pytest.raises(ValueError, match="same inputs"):
+        sampler.reorder(["00", "01", "09"])
+
+
+REWARDS = st.integers(2, 5).flatmap(
+    lambda g: st.lists(st.lists(st.floats(0, 1.2), min_size=g, max_size=g), min_size=1, max_size=5)
+)
+
+
+@given(REWARDS, st.sampled_from(SCALES), st.data())
+def test_weight_0_removes_an_input_and_changes_no_other(rewards, scale, data):
+    weights = np.ones(len(rewards))
+    removed = data.draw(st.integers(0, len(rewards) - 1))
+    weights[removed] = 0.0
+    plain, weighted = group_advantages(rewards, scale), group_advantages(rewards, scale, weights)
+    assert not weighted[removed].any()
+    others = np.arange(len(rewards)) != removed
+    np.testing.assert_array_equal(weighted[others], plain[others])
+
+
+@given(REWARDS, st.sampled_from(SCALES))
+def test_advantages_of_a_group_sum_to_zero_and_vanish_without_spread(rewards, scale):
+    advantages = group_advantages(rewards, scale)
+    np.testing.assert_allclose(advantages.sum(axis=1), 0.0, atol=1e-9)
+    for group, row in zip(rewards, advantages, strict=True):
+        if not has_signal(group):
+            assert np.abs(row).max() < 1e-4
+
+
+def test_a_weight_on_the_reward_is_lost_in_the_spread_of_the_group():
+    # Rewards 1, 0 of one prompt, weight 1/4 on the reward: mean and spread shrink alike.
+    full, quarter = np.array([[1.0, 0.0]]), np.array([[0.25, 0.0]])
+    np.testing.assert_allclose(
+        group_advantages(full, "group"), group_advantages(quarter, "group"), rtol=1e-3
+    )
+    # On the advantage it is kept: half a spread of 0.7071 each way, times 1/4.
+    weighted = group_advantages(full, "group", [0.25])
+    np.testing.assert_allclose(weighted, [[0.25 * 0.7071, -0.25 * 0.7071]], rtol=1e-3)
+
+
+def test_bad_groups_are_refused():
+    with pytest.raises(ValueError, match="at least 2"):
+        group_advantages([[1.0]])
+    with pytest.raises(ValueError, match="scale is 'sum', not one of"):
+        group_advantages([[1.0, 0.0]], "sum")
