@@ -151,9 +151,7 @@ def _not_finite(record: Mapping[str, Any], _limits: GuardLimits, _first: Any) ->
     return bool(bad), f"{' and '.join(bad)} not finite".replace("_", " ")
 
 
-def _invalid(
-    record: Mapping[str, Any], limits: GuardLimits, first: dict[str, float]
-) -> Judgement:
+def _invalid(record: Mapping[str, Any], limits: GuardLimits, first: dict[str, float]) -> Judgement:
     share = record.get("invalid_share")
     if share is None:
         return None

@@ -167,6 +167,11 @@ class CurriculumSampler:
         """The schedule that is followed."""
         return self._schedule
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The inputs, first to open first, as they are now."""
+        return self._order
+
     def draw(self, index: int) -> str:
         """Return draw number `index`, making all draws before it first.
 
@@ -263,9 +268,7 @@ class CurriculumSampler:
         """Return those of the inputs that are let into a pass, each with its rate."""
         if self._rates is None:
             return list(places)
-        return [
-            place for place in places if self._rng.random() < self._rates[self._order[place]]
-        ]
+        return [place for place in places if self._rng.random() < self._rates[self._order[place]]]
 
     def _new_pass(self, taken: set[int]) -> list[int]:
         """Return the inputs of a new pass, one at least that this step has not drawn if it can."""

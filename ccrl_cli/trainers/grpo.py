@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ccrl_cli.core.replay import ReplayDraws, place_in_step
 from ccrl_cli.models.loading import LoadedModel, memory_errors
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.arguments import grpo_arguments
-from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
+from ccrl_cli.trainers.base import GrpoSettings, LabelRefresher, TrainHooks, TrainResult, TrainTask
 from ccrl_cli.trainers.checkpoints import (
     checkpoint_step,
     last_complete_checkpoint,
@@ -71,7 +71,7 @@ class WeightedGrpoTrainer(GRPOTrainer):
     A weight on the reward would cancel where advantages are divided by their group's spread.
     """
 
-    input_weights: Mapping[str, float]
+    weight_of: Callable[[str], float]
     check_rows: int = 0
     first_batch: Mapping[str, float] = {}
 
@@ -79,7 +79,7 @@ class WeightedGrpoTrainer(GRPOTrainer):
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.check_rows and self.state.global_step == 0:
             self.first_batch = check_first_batch(self, output, self.check_rows)
-        weights = [self.input_weights.get(row["input_id"], 1.0) for row in inputs]
+        weights = [self.weight_of(row["input_id"]) for row in inputs]
         output["advantages"] = output["advantages"] * torch.tensor(
             weights, dtype=output["advantages"].dtype, device=output["advantages"].device
         )
@@ -137,7 +137,9 @@ class _Run:
         rollouts = Rollouts(loaded, settings, decode)
         rewards = Rewards(task, settings, rollouts)
         self.probe = Probe(loaded, task, settings, decode)
-        self.guard = Guard(loaded.model, settings, has_probe=bool(task.probe[: settings.probe_size]))
+        self.guard = Guard(
+            loaded.model, settings, has_probe=bool(task.probe[: settings.probe_size])
+        )
         arguments = grpo_arguments(
             settings,
             work,
@@ -156,12 +158,14 @@ class _Run:
         )
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.check_rows = settings.micro_batch_size if settings.sanity_check else 0
-        self.trainer.input_weights = {
-            key: row.weight if settings.use_weights else 1.0 for key, row in task.inputs.items()
-        }
+        self.trainer.weight_of = self._weight
         self.recorder = StepRecorder(rollouts, rewards, sampler, settings)
         self.start: dict[str, float] = {}
         self.stopped = False
+
+    def _weight(self, input_id: str) -> float:
+        """Return the factor on an input's advantages, as it is now."""
+        return self.task.find(input_id)[0].weight if self.settings.use_weights else 1.0
 
     def begin(self) -> None:
         """Look at the starting policy."""
@@ -193,7 +197,7 @@ class _Run:
                 record.update(self.probe.measure(self.trainer))
         if self.task.refresher is not None:
             with self.recorder.timed("refresh", record):
-                record.update(self._refresh(step))
+                record.update(self._refresh(step, self.task.refresher))
         alarm = self.guard.observe(record)
         self.stopped = bool(ranks.from_first(alarm is not None))
         if alarm is not None:
@@ -201,9 +205,7 @@ class _Run:
         self.recorder.restart_clock()
         self.hooks.on_step(record)
 
-    def _refresh(self, step: int) -> dict[str, Any]:
-        refresher = self.task.refresher
-        assert refresher is not None  # noqa: S101 - for the type checker
+    def _refresh(self, step: int, refresher: LabelRefresher) -> dict[str, Any]:
         for input_id, texts, logprobs in self.recorder.take_answers():
             if input_id in self.task.inputs:
                 refresher.observe(input_id, texts, logprobs)
