@@ -217,7 +217,7 @@ class Training(Section):
     keep: Literal["last", "best"] = Field(
         default="last",
         description="Policy that becomes the adapter: the last, or that with the highest smoothed "
-        "reward on the probe (no gold labels of the target are read).",
+        "F1 to the pseudo-labels of the probe (no gold labels of the target are read).",
     )
     sanity_check: bool = Field(
         default=True,

@@ -241,17 +241,18 @@ _JUDGES: dict[str, Judge] = {
 class BestPolicy:
     """Says which policy was the best so far: highest smoothed score, lower KL among equals.
 
-    The score is what the policy's answers earn against pseudo-labels, so no gold label is read.
+    The score is the F1 of the policy's answers to pseudo-labels, so no gold label is read.
 
     Args:
         smoothing: share of the newest score in the running mean; 1 does not smooth.
-        tolerance: scores this close are equal.
+        tolerance: scores this close to the highest are equal to it.
     """
 
     def __init__(self, smoothing: float = 0.5, tolerance: float = 0.005) -> None:
         self._smoothing = smoothing
         self._tolerance = tolerance
         self._smoothed: float | None = None
+        self._top: float | None = None
         self.step = 0
         self.score: float | None = None
         self.kl = 0.0
@@ -261,7 +262,7 @@ class BestPolicy:
 
         Args:
             step: optimiser steps that made the policy; 0 is the start.
-            score: mean reward of its answers; one that is not finite is never the best.
+            score: mean F1 of its answers; one that is not finite is never the best.
             kl: its KL to the start; None: not known, which loses against any known one.
         """
         if not math.isfinite(score) or (kl is not None and not math.isfinite(kl)):
@@ -270,10 +271,13 @@ class BestPolicy:
         weight = self._smoothing
         self._smoothed = score if before is None else weight * score + (1 - weight) * before
         distance = math.inf if kl is None else kl
-        if self.score is not None:
-            gain = self._smoothed - self.score
+        if self._top is not None:
+            gain = self._smoothed - self._top
+            self._top = max(self._top, self._smoothed)
             if gain < -self._tolerance or (gain <= self._tolerance and distance >= self.kl):
                 return False
+        else:
+            self._top = self._smoothed
         self.step, self.score, self.kl = step, self._smoothed, distance
         return True
 
@@ -281,6 +285,7 @@ class BestPolicy:
         """Return everything that later offers depend on, as plain JSON values."""
         return {
             "smoothed": self._smoothed,
+            "top": self._top,
             "step": self.step,
             "score": self.score,
             "kl": None if math.isinf(self.kl) else self.kl,
@@ -288,6 +293,6 @@ class BestPolicy:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
-        self._smoothed = state["smoothed"]
+        self._smoothed, self._top = state["smoothed"], state["top"]
         self.step, self.score = int(state["step"]), state["score"]
         self.kl = math.inf if state["kl"] is None else float(state["kl"])

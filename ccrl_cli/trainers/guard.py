@@ -19,13 +19,14 @@ BEST_FILE = "best.safetensors"
 class Guard:
     """Judges the records of a training and keeps its best policy.
 
-    Policies are compared by what their answers to the probe earn, on the same inputs each time.
-    Without a probe it is what a step's rollouts earned, of whichever inputs it drew.
+    Policies are compared by the F1 of their answers to the pseudo-labels of the probe, on the same
+    inputs each time; not by reward, which a collapse may well raise. Without a probe it is the F1
+    of a step's rollouts, of whichever inputs it drew.
 
     Args:
         model: the policy; its adapter as it is now is the first candidate.
         settings: limits, or none: the best policy is kept in any case.
-        has_probe: whether records say ``probe_reward``.
+        has_probe: whether records say ``probe_f1``.
     """
 
     def __init__(self, model: Any, settings: GrpoSettings, *, has_probe: bool) -> None:
@@ -46,8 +47,8 @@ class Guard:
         """Take the probe's values of the starting policy."""
         if self._rules is not None:
             self._rules.start(values)
-        if "probe_reward" in values:
-            self._best.offer(0, values["probe_reward"], values.get("kl"))
+        if "probe_f1" in values:
+            self._best.offer(0, values["probe_f1"], values.get("kl"))
 
     def before_step(self) -> None:
         """Remember the policy that draws the rollouts of the next step."""
@@ -59,15 +60,15 @@ class Guard:
         step = int(record["step"])
         if self._rules is not None and self.alarm is None:
             self.alarm = self._rules.observe(record)
-        if self.alarm is not None and self.alarm.rule == "not-finite":
+        if self.alarm is not None:
             return self.alarm
         if self._has_probe:
-            score = record.get("probe_reward")
+            score = record.get("probe_f1")
             if score is not None and self._best.offer(step, score, record.get("kl")):
                 self._weights = _copied(self._model)
-        elif "reward" in record and self._best.offer(step - 1, record["reward"]):
+        elif "label_f1" in record and self._best.offer(step - 1, record["label_f1"]):
             self._weights = self._candidate
-        return self.alarm
+        return None
 
     def restore(self) -> int:
         """Put the best policy back into the model; return its step."""

@@ -9,8 +9,12 @@ import torch
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.trainers.probe import k3
 
-MAX_RATIO_ERROR = 0.2
-"""How far the mean probability ratio of trainer to decoder may be from 1; bfloat16 gives 0.01."""
+MAX_DECODER_KL = 0.05
+"""KL of decoder to trainer before the first update, nats a token; bfloat16 gives 0.001.
+
+The mean probability ratio would not do: over the decoder's samples its expectation is 1 for any
+two policies.
+"""
 
 MAX_START_KL = 0.05
 """KL to the reference before the first update, nats a token; it is 0 but for rounding."""
@@ -31,19 +35,21 @@ def check_first_batch(trainer: Any, output: dict[str, Any], size: int) -> dict[s
 
     Returns:
         ``start_ratio``, the mean ratio of the trainer's probability of a sampled token to the
-        decoder's, and ``start_kl_reference`` where there is a reference.
+        decoder's, ``start_kl_decoder``, and ``start_kl_reference`` where there is a reference.
 
     Raises:
         PreconditionError: they do not agree, so that gradients would mean nothing.
     """
     found = _logprobs(trainer, output, size)
     mask = output["completion_mask"][:size].bool()
-    ratio = float((found - output["sampling_per_token_logps"][:size])[mask].exp().mean())
-    values = {"start_ratio": ratio}
-    if not abs(ratio - 1.0) <= MAX_RATIO_ERROR:
+    sampled = output["sampling_per_token_logps"][:size]
+    ratio = float((found - sampled)[mask].exp().mean())
+    apart = float(k3(sampled, found)[mask].mean())
+    values = {"start_ratio": ratio, "start_kl_decoder": apart}
+    if not apart <= MAX_DECODER_KL:
         raise PreconditionError(
-            f"before the first update the trainer and the decoder disagree: sampled tokens are "
-            f"{ratio:.3g} times as likely to the one as to the other",
+            f"before the first update the trainer and the decoder disagree by {apart:.3g} nats a "
+            f"token (limit {MAX_DECODER_KL:g})",
             hint=_HINT,
         )
     if "ref_per_token_logps" in output:
