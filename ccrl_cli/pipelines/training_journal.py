@@ -82,12 +82,11 @@ class TrainingJournal:
         step = int(record["step"])
         self._show(step, record)
         self._track(step, record)
+        stopped = {"stopped_by": record["stopped_by"]} if "stopped_by" in record else {}
         for stage in self._plan:
-            if stage.end_step * self._per_step == step:
-                self._stages.append(self._stage_record(stage, step))
-        if "stopped_by" in record and (unfinished := self._stage_of(step)) is not None:
-            row = self._stage_record(unfinished, step)
-            self._stages.append({**row, "stopped_by": record["stopped_by"]})
+            ends = stage.end_step * self._per_step == step
+            if ends or (stopped and self._is_in(stage, step)):
+                self._stages.append({**self._stage_record(stage, step), **stopped})
 
     def close(self) -> None:
         """Close the journals and trackers; safe to call twice."""
@@ -100,8 +99,7 @@ class TrainingJournal:
             writer.close()
 
     def _show(self, step: int, record: Mapping[str, Any]) -> None:
-        stage = self._stage_of(step) or (self._plan[-1] if self._plan else None)
-        if stage is not None:
+        for stage in (stage for stage in self._plan if self._is_in(stage, step)):
             self._fields["stage"] = f"{stage.number}/{len(self._plan)}"
         self._fields["open"] = f"{record['open_share']:.0%}"
         for name, key in _SHOWN.items():
@@ -119,12 +117,8 @@ class TrainingJournal:
         for tracker in self._trackers:
             tracker.log(step, numbers(record))
 
-    def _stage_of(self, step: int) -> Stage | None:
-        """Return the stage that a step is inside of, but for a stage that ends with it."""
-        for stage in self._plan:
-            if stage.first_step * self._per_step < step < stage.end_step * self._per_step:
-                return stage
-        return None
+    def _is_in(self, stage: Stage, step: int) -> bool:
+        return stage.first_step * self._per_step < step <= stage.end_step * self._per_step
 
     def _stage_record(self, stage: Stage, step: int) -> dict[str, Any]:
         first = stage.first_step * self._per_step

@@ -39,7 +39,6 @@ from ccrl_cli.core.refresh import Refresher, RefreshSettings
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.records import Entity, PseudoLabel
 from ccrl_cli.trainers import arguments, grpo
-from ccrl_cli.trainers.probe import adapter_weights
 from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
 
 NEVER = GuardLimits(1, 1.0, 1.0, 0.0, 1e9, 1.0, 1e9, 1.0)
@@ -290,21 +289,20 @@ def test_the_first_batch_is_sound(folder, tmp_path):
 
 
 def test_a_decoder_that_samples_from_something_else_is_refused(folder, tmp_path):
-    """As if weights had not been folded right: the answers come from another policy."""
+    """As if weights had not been folded right: the answers come from a sharper policy."""
     loaded = adapted(folder)
     usual = grpo.merged_decoder(loaded)
 
     def crooked(model, requests, sampling):
-        weights = adapter_weights(model)
+        head = model.get_base_model().lm_head.weight
+        kept = head.detach().clone()
         with torch.no_grad():
-            for _, weight in weights:
-                weight.add_(0.5)
+            head.mul_(30.0)
         try:
             return usual(model, requests, sampling)
         finally:
             with torch.no_grad():
-                for _, weight in weights:
-                    weight.sub_(0.5)
+                head.copy_(kept)
 
     settings = replace(SETTINGS, num_steps=1, probe_size=0)
     with pytest.raises(PreconditionError, match="disagree"):
