@@ -50,6 +50,10 @@ def draws_dataset(sampler: CurriculumSampler, task: TrainTask, settings: GrpoSet
 
     def rows(batch: Mapping[str, list[int]]) -> dict[str, list[str]]:
         drawn = []
+        # A step is drawn as a whole, at the same time in every process: what is observed between
+        # two draws may change the later one.
+        last = max(int(row) for row in batch["draw"]) // size
+        sampler.draw((last + 1) * (size - settings.replayed) - 1)
         for row in batch["draw"]:
             replayed, number = place_in_step(int(row), size, settings.replayed)
             key = replays.draw(number) if replayed else sampler.draw(number)
