@@ -17,6 +17,7 @@ from typing import Any  # noqa: E402
 import torch  # noqa: E402
 
 from ccrl_cli.core.curriculum import CurriculumSampler  # noqa: E402
+from ccrl_cli.errors import UsageError  # noqa: E402
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling  # noqa: E402
 from ccrl_cli.models.loading import LoadedModel, choose_dtype, with_tokenizer  # noqa: E402
 from ccrl_cli.models.whole import decode_whole  # noqa: E402
@@ -34,19 +35,14 @@ from ccrl_cli.trainers.rollouts import Decoder  # noqa: E402
 class UnslothBackend:
     """Trains 4-bit weights on one GPU, with Unsloth's kernels and its decoding loop."""
 
-    def ignored(self, spec: PolicySpec, settings: GrpoSettings) -> list[str]:
+    def ignored(self, spec: PolicySpec, _settings: GrpoSettings) -> list[str]:
         """Return a sentence for each option that is not followed."""
-        found = []
+        found = ["entropy: its loss does not hand it out, so records do not have it"]
         if spec.attention != "sdpa":
             found.append(f"model.attention = {spec.attention}: Unsloth has its own attention")
         if spec.dropout:
             found.append(
                 "training.lora_dropout: kept, but Unsloth's fast LoRA kernels work without it alone"
-            )
-        if settings.loss_type == "bnpo":
-            found.append(
-                "training.loss_type = bnpo: averages over a micro-batch, whose size Unsloth may "
-                "change"
             )
         return found
 
@@ -88,7 +84,18 @@ class UnslothBackend:
         work: Path,
         hooks: TrainHooks,
     ) -> TrainResult:
-        """Train; see `train_grpo`."""
+        """Train; see `train_grpo`.
+
+        Raises:
+            UsageError: the micro-batch is no multiple of the group: Unsloth would change it.
+        """
+        if settings.micro_batch_size % settings.num_generations:
+            raise UsageError(
+                f"Unsloth takes whole groups: training.micro_batch_size = "
+                f"{settings.micro_batch_size} is no multiple of training.num_generations = "
+                f"{settings.num_generations}",
+                hint=f"--set training.micro_batch_size={settings.num_generations}",
+            )
         return train_grpo(loaded, task, sampler, settings, work, hooks, _decoder(loaded))
 
 
