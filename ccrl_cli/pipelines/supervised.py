@@ -12,7 +12,8 @@ from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.prompts import answer
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.plan import planned_steps
-from ccrl_cli.pipelines.train import TrainOutcome, load_policy
+from ccrl_cli.pipelines.train import TrainOutcome
+from ccrl_cli.pipelines.training_task import InputMaker, grpo_settings, policy_spec, reward_weights
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ccrl_cli.reporting import Progress, Reporter
     from ccrl_cli.store.jsonl import JsonlWriter
     from ccrl_cli.store.runs import RunDirectory
+    from ccrl_cli.trainers.base import TrainInput
     from ccrl_cli.trainers.sft import SupervisedSettings
 
 Pair = tuple[list[int], list[int]]
@@ -45,10 +47,12 @@ def train_on_labels(
         PreconditionError: no prompt is short enough.
     """
     from ccrl_cli.models.loading import save_adapter
+    from ccrl_cli.trainers.registry import trainer_backend
     from ccrl_cli.trainers.sft import train_supervised
 
-    loaded = load_policy(profile, start)
-    pairs = _pairs(profile, domain, labels, loaded)
+    loaded = trainer_backend("trl").load(policy_spec(profile, start))
+    inputs = InputMaker(profile, loaded).target(domain, labels)
+    pairs = _pairs(domain, labels, loaded, {key: row.prompt for key, row in inputs.items()})
     if not pairs:
         raise PreconditionError(
             f"all {len(labels.labels)} inputs have too long a prompt",
@@ -56,7 +60,7 @@ def train_on_labels(
         )
     num_steps = planned_steps(profile, len(labels.labels))
     settings = _settings(profile, num_steps)
-    probe = _probe(profile, loaded, domain, labels)
+    probe = _probe(profile, loaded, inputs, len(labels.labels))
     first = _last_step(run)
     run.rewind(first)
     drawn = _drawn(pairs, num_steps * settings.batch_size, settings.seed)
@@ -136,21 +140,9 @@ def _settings(profile: Profile, num_steps: int) -> SupervisedSettings:
     )
 
 
-def _prompts(
-    profile: Profile, domain: Domain, labels: LabelSet, loaded: LoadedModel
-) -> dict[str, str]:
-    """Return the prompts that are short enough, by input id; those of GRPO."""
-    special = tuple(loaded.tokenizer.all_special_tokens)
-    found = {}
-    for key in labels.labels:
-        messages = domain.prompt(labels.examples[key], sample=0, special_tokens=special)
-        prompt = loaded.render([dict(message) for message in messages])
-        if len(loaded.encode(prompt)) <= profile.training.max_prompt_tokens:
-            found[key] = prompt
-    return found
-
-
-def _pairs(profile: Profile, domain: Domain, labels: LabelSet, loaded: LoadedModel) -> list[Pair]:
+def _pairs(
+    domain: Domain, labels: LabelSet, loaded: LoadedModel, prompts: Mapping[str, str]
+) -> list[Pair]:
     """Return prompt and answer of each input as tokens; the end token included."""
     special = tuple(loaded.tokenizer.all_special_tokens)
     return [
@@ -163,7 +155,7 @@ def _pairs(profile: Profile, domain: Domain, labels: LabelSet, loaded: LoadedMod
                 loaded.end_ids[0],
             ],
         )
-        for key, prompt in _prompts(profile, domain, labels, loaded).items()
+        for key, prompt in prompts.items()
     ]
 
 
@@ -182,18 +174,20 @@ def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
 
 
 def _probe(
-    profile: Profile, loaded: LoadedModel, domain: Domain, labels: LabelSet
+    profile: Profile, loaded: LoadedModel, inputs: Mapping[str, TrainInput], num_labels: int
 ) -> Callable[[], float] | None:
     """Return what measures the KL to the start as GRPO does; None where it is switched off."""
-    from ccrl_cli.pipelines.train import grpo_settings
-    from ccrl_cli.trainers.probe import KlProbe
+    from ccrl_cli.trainers.base import TrainTask
+    from ccrl_cli.trainers.probe import Probe
+    from ccrl_cli.trainers.rollouts import merged_decoder
 
-    prompts = _prompts(profile, domain, labels, loaded)
-    chosen = [prompts[key] for key in sorted(prompts)[: profile.training.probe_size]]
+    chosen = tuple(inputs[key] for key in sorted(inputs)[: profile.training.probe_size])
     if not chosen:
         return None
-    probe = KlProbe(loaded, chosen, grpo_settings(profile, len(labels.labels)))
-    return lambda: probe.measure(_Bare(loaded.model))
+    task = TrainTask(inputs=inputs, reward=reward_weights(profile), probe=chosen)
+    settings = grpo_settings(profile, num_labels)
+    probe = Probe(loaded, task, settings, merged_decoder(loaded))
+    return lambda: probe.measure(_Bare(loaded.model))["kl"]
 
 
 class _Bare:

@@ -58,7 +58,7 @@ template = "compact"
 num_completions = 4
 max_tokens = 96
 batch_size = 4
-temperature = 1.2
+temperature = 0.6
 [confidence]
 metric = "entity_vote"
 label = "entity_vote"

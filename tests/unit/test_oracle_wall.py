@@ -75,7 +75,7 @@ def given_to_trainer(profile, arm, monkeypatch):
     """Return everything that a trainer is given for an arm, as comparable values."""
     from ccrl_cli.trainers import grpo, sft
 
-    def spy_grpo(loaded, task, sampler, settings, work, hooks):
+    def spy_grpo(loaded, task, sampler, settings, work, hooks, decode=None):
         raise Seen({
             key: (row.prompt, row.weight, dict(row.target.places), row.target.abstained,
                   dict(row.target.votes))
@@ -113,7 +113,7 @@ def test_gold_reaches_the_oracle_alone(two_worlds, arm, monkeypatch):
 
 @pytest.mark.parametrize("arm", [arm for arm in TRAINED if RECIPES[arm].trainer == "grpo"])
 def test_examples_reach_training_without_gold(two_worlds, arm, monkeypatch):
-    from ccrl_cli.pipelines import train as module
+    from ccrl_cli.pipelines import training_task as module
 
     seen = []
 
@@ -124,7 +124,8 @@ def test_examples_reach_training_without_gold(two_worlds, arm, monkeypatch):
     monkeypatch.setattr(module, "Aligner", spy)
     inputs, order = given_to_trainer(two_worlds[0], arm, monkeypatch)
     assert sorted(order) == sorted(inputs)
-    assert seen == [None] * len(inputs)
+    assert len(seen) >= len(inputs)
+    assert set(seen) == {None}
 
 
 def test_all_arms_are_given_the_same_inputs(two_worlds, monkeypatch):

@@ -25,10 +25,11 @@ def rewards(noise_seed, weight=1.0):
     text = "NASA sent Juno"
     target = make_target(Aligner(Example(text, *tokenize(text))), [Entity("NASA", "agency")])
     task = TrainTask(
-        {"a": TrainInput("a", "prompt", target)}, {"agency": "agency"},
+        {"a": TrainInput("a", "prompt", target, types={"agency": "agency"})},
         RewardWeights(overlap_weight=weight), noise_seed=noise_seed,
     )  # fmt: skip
-    return Rewards(task, SimpleNamespace(num_generations=2), [0])
+    rollouts = SimpleNamespace(_loaded=SimpleNamespace(end_ids=[0]), samples=[])
+    return Rewards(task, SimpleNamespace(num_generations=2), rollouts)
 
 
 def earned(noise_seed, step, answers=(RIGHT, WRONG), **options):
@@ -66,7 +67,6 @@ def test_noise_is_uniform():
 def test_format_still_counts_and_totals_are_logged():
     overlaps, forms, found = earned(7, 3, weight=0.5)
     assert forms == [1.0, 0.0]
-    means = found.statistics.take()
-    assert means["reward_overlap"] == pytest.approx(sum(overlaps) / 2)
+    assert [row.overlap for row in found.rows] == overlaps
     expected = [0.5 * o + 0.2 * f for o, f in zip(overlaps, forms, strict=True)]
-    assert means["reward"] == pytest.approx(sum(expected) / 2)
+    assert [row.total for row in found.rows] == pytest.approx(expected)
