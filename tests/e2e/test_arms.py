@@ -285,7 +285,8 @@ def test_other_settings_are_refused_and_overwritten_on_request(place, whole):
 def test_an_arm_that_fails_does_not_stop_the_others(place):
     # So hot that no answer can be read: every confidence is 0.
     found = call(place, "failing", "run-all", "--arms", "threshold-only,naive-rl",
-                 "--set", "baselines.threshold=1.0", "--set", "generation.temperature=5.0", "--max-steps", "2", code=4)  # fmt: skip
+                 "--set", "baselines.threshold=1.0", "--set", "generation.temperature=5.0",
+                 "--max-steps", "2", code=4)  # fmt: skip
     assert found["status"] == "partial"
     assert found["counts"] == {"done": 2, "skipped": 0, "failed": 1}
     failed = next(r for r in found["result"]["runs"] if r["status"] == "failed")
