@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "store": "The store of completions: counts, integrity, merging of shards, export.",
     "train": "Train with GRPO on pseudo-labels, the surest first.",
     "evaluate": "Score source and target by span F1, before and after training.",
+    "baselines": "Arms at equal update budgets over seeds: list, run, run-all, compare.",
     "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
     "export": "Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.",
     "report": "Write one self-contained HTML page of one run, or of several compared.",
@@ -179,8 +180,15 @@ def _termination_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _is_follower() -> bool:
+    """Return whether this is one of several processes, and not the first, which alone speaks."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
 def _write_outcome(state: State, as_json: bool) -> int:
     outcome = state.outcome
+    if _is_follower():
+        return 0
     if as_json and state.reporter.mode.json:
         with _reader_may_leave():
             write_document(_document(state, outcome), sys.stdout)

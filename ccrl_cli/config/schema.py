@@ -307,6 +307,14 @@ class Baselines(Section):
     seeds: Count = Field(
         default=3, description="Runs of each arm: seeds run.seed, run.seed + 1, ..."
     )
+    threshold: Share = Field(
+        default=0.5,
+        description="Least confidence of threshold-only; read when curriculum.threshold is 0.",
+    )
+    sft_learning_rate: Positive | None = Field(
+        default=None,
+        description="Peak learning rate of naive-sft; unset: training.learning_rate.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -28,6 +28,11 @@ class Warmup(Section):
     enabled: bool = Field(
         default=False, description="Run the warm-up as the first step of `ccrl run`."
     )
+    folder: str | None = Field(
+        default=None,
+        description="Folder of a finished warm-up to start from, such as runs/NAME/warmup; "
+        "unset: the run's own.",
+    )
     method: Literal["lora", "full"] = Field(
         default="lora", description="Train an adapter (lora) or every weight (full)."
     )
@@ -69,6 +74,43 @@ class Warmup(Section):
                 f"micro_batch_size ({self.micro_batch_size})"
             )
         return self
+
+
+class Guard(Section):
+    """When a training counts as collapsed; it then ends, and the best policy is what remains."""
+
+    enabled: bool = Field(default=True, description="Watch for collapse at every step.")
+    window_steps: Count = Field(
+        default=3, description="w, steps in a row beyond a limit before a rule fires."
+    )
+    max_invalid_share: Share = Field(
+        default=0.5,
+        description="Share of answers that cannot be read, if it has not fallen since step 1.",
+    )
+    max_zero_spread_share: Share = Field(
+        default=0.6,
+        description="Share of groups whose answers all earn the same and less than half the "
+        "overlap.",
+    )
+    min_entity_ratio: NonNegative = Field(
+        default=0.3, description="Entities an answer, as a share of those of the labels drawn."
+    )
+    max_entity_ratio: Positive = Field(
+        default=4.0, description="The same upwards; labels below one entity count as one."
+    )
+    max_empty_rise: Share = Field(
+        default=0.4,
+        description="Rise since step 1 of the share of empty answers to labels that are not empty.",
+    )
+    max_kl: Positive = Field(
+        default=0.5,
+        description="KL to the start on the probe, in nats a token; fires at once.",
+    )
+    max_source_drop: Share = Field(
+        default=0.15,
+        description="Fall of the F1 on labelled source sentences since the start, at two probes "
+        "in a row.",
+    )
 
 
 class Training(Section):
@@ -143,8 +185,14 @@ class Training(Section):
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = Field(
         default="sum_then_normalize", description="How the reward parts become one advantage."
     )
-    confidence_weight: Literal["none", "advantage"] = Field(
-        default="none", description="Scale each input's advantages by its confidence, or not."
+    confidence_weight: Literal["none", "advantage", "sampling"] = Field(
+        default="none",
+        description="Let confidence scale each input's advantages, or how often it is drawn.",
+    )
+    replay_share: Annotated[float, Field(ge=0.0, le=0.2)] = Field(
+        default=0.0,
+        description="Share of each step's prompts that are labelled source sentences with their "
+        "gold labels, in whole prompts; at least one if above 0.",
     )
     lora_rank: Count = Field(default=16, description="Rank of the adapter.")
     lora_alpha: Positive = Field(default=32.0, description="Scale of the adapter: alpha / rank.")
@@ -167,6 +215,23 @@ class Training(Section):
         description="Inputs of the fixed batch on which the KL to the start is measured; 0: none.",
     )
     probe_every_steps: Count = Field(default=10, description="Optimiser steps between two probes.")
+    probe_source_size: CountOrZero = Field(
+        default=16,
+        description="Labelled source sentences in the probe, to see what is unlearnt; 0: none.",
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="Policy that becomes the adapter: the last, or that with the highest smoothed "
+        "F1 to the pseudo-labels of the probe (no gold labels of the target are read).",
+    )
+    sanity_check: bool = Field(
+        default=True,
+        description="Compare trainer and decoder, policy and reference, before the first update.",
+    )
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(
+        default=(), description="Services that get a copy of each step's record."
+    )
+    guard: Guard = Field(default_factory=Guard, description="Limits of the collapse guard.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -176,6 +241,8 @@ class Training(Section):
                 f"prompts_per_step x num_generations ({rollouts}) must be a multiple of "
                 f"micro_batch_size ({self.micro_batch_size})"
             )
+        if self.replay_share and self.prompts_per_step < 2:
+            raise ValueError("replay_share needs at least two prompts_per_step")
         if self.epsilon_high < self.epsilon:
             raise ValueError(
                 f"epsilon_high ({self.epsilon_high:g}) must not be below epsilon ({self.epsilon:g})"

@@ -5,7 +5,7 @@ Self-paced order by confidence with competence-based pacing (Platanios et al., 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ ORDERS = ("confidence", "random", "anti")
 
 GATE_FLOOR = 0.2
 """Smallest relative rate at which the learning-signal gate still draws an input."""
+
+_PASSES_TRIED = 50
+"""Attempts at a pass with something new for the step, before every input with a rate is let in."""
 
 GATE_VISITS = 2
 """Visits without reward spread after which the gate draws an input at its floor."""
@@ -125,6 +128,12 @@ class CurriculumSampler:
         schedule: how many are open when.
         rng: source of the draws.
         gate: draw inputs less often whose groups had no reward spread in their last visits.
+        rates: how often inputs are drawn, relative to the largest; an input is let into a pass
+            with that probability, and one with rate 0 is not drawn unless nothing else is open.
+            None: all alike.
+
+    Raises:
+        ValueError: order and schedule differ in length, or no rate is above 0.
     """
 
     def __init__(
@@ -134,6 +143,7 @@ class CurriculumSampler:
         rng: np.random.Generator,
         *,
         gate: bool = False,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         if len(order) != schedule.num_inputs:
             raise ValueError(f"{len(order)} inputs, but a schedule for {schedule.num_inputs}")
@@ -146,6 +156,7 @@ class CurriculumSampler:
         self._pool: list[int] = []
         self._num_joined = 0
         self._flat_visits: dict[int, int] = {}
+        self._rates = _relative(rates, self._order) if rates is not None else None
 
     def __len__(self) -> int:
         """Return the number of draws of the whole run."""
@@ -155,6 +166,11 @@ class CurriculumSampler:
     def schedule(self) -> Schedule:
         """The schedule that is followed."""
         return self._schedule
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The inputs, first to open first, as they are now."""
+        return self._order
 
     def draw(self, index: int) -> str:
         """Return draw number `index`, making all draws before it first.
@@ -229,11 +245,11 @@ class CurriculumSampler:
         in_step = position % self._schedule.prompts_per_step
         step = min(position // self._schedule.prompts_per_step, self._schedule.num_steps - 1)
         count = self._schedule.num_open(step)
-        self._pool.extend(range(self._num_joined, count))
+        self._pool.extend(self._admitted(range(self._num_joined, count)))
         self._num_joined = max(self._num_joined, count)
         taken = set(self._draws[position - in_step :]) if in_step else set()
         if all(place in taken for place in self._pool):
-            self._pool = list(range(self._num_joined))
+            self._pool = self._new_pass(taken)
         choices = len(self._pool)
         repeats = all(place in taken for place in self._pool)
         for _ in range(20 * choices + 20):
@@ -248,11 +264,37 @@ class CurriculumSampler:
         self._pool.pop()
         return place
 
+    def _admitted(self, places: Iterable[int]) -> list[int]:
+        """Return those of the inputs that are let into a pass, each with its rate."""
+        if self._rates is None:
+            return list(places)
+        return [place for place in places if self._rng.random() < self._rates[self._order[place]]]
+
+    def _new_pass(self, taken: set[int]) -> list[int]:
+        """Return the inputs of a new pass, one at least that this step has not drawn if it can."""
+        opened = range(self._num_joined)
+        if self._rates is None:
+            return list(opened)
+        for _ in range(_PASSES_TRIED):
+            pool = self._admitted(opened)
+            if any(place not in taken for place in pool):
+                return pool
+        wanted = [place for place in opened if self._rates[self._order[place]] > 0]
+        return wanted or list(opened)
+
     def _is_held_back(self, place: int) -> bool:
         """Return whether the gate refuses an input this time."""
         if not self._gate or self._flat_visits.get(place, 0) < GATE_VISITS:
             return False
         return bool(self._rng.random() >= GATE_FLOOR)
+
+
+def _relative(rates: Mapping[str, float], order: Sequence[str]) -> dict[str, float]:
+    """Return the rates of inputs as shares of the largest."""
+    largest = max((rates[key] for key in order), default=0.0)
+    if not largest > 0:
+        raise ValueError("no input has a rate above 0")
+    return {key: rates[key] / largest for key in order}
 
 
 def _plain(value: Any) -> Any:

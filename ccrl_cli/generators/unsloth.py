@@ -6,25 +6,18 @@ this module imports neither; the generator imports Unsloth first and refuses if 
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import SamplingSettings
 from ccrl_cli.generators.transformers import TransformersGenerator
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling
 from ccrl_cli.models.loading import choose_dtype, with_tokenizer
+from ccrl_cli.models.unsloth_first import import_unsloth, longest_context
 from ccrl_cli.models.whole import decode_whole
-
-#: Longest prompt and answer that position tables are made for.
-LONGEST = 8192
-_BEFORE = ("transformers", "trl", "peft")
 
 
 class UnslothGenerator(TransformersGenerator):
@@ -58,7 +51,7 @@ class UnslothGenerator(TransformersGenerator):
         torch.backends.cuda.enable_cudnn_sdp(False)
         model, _tokenizer = unsloth.FastLanguageModel.from_pretrained(
             model_name=str(folder),
-            max_seq_length=_longest(folder),
+            max_seq_length=longest_context(folder),
             dtype=chosen,
             load_in_4bit=load_in_4bit,
             use_exact_model_name=True,
@@ -81,38 +74,3 @@ class UnslothGenerator(TransformersGenerator):
         return decode_whole(
             loaded.model, prompts, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
         )
-
-
-def import_unsloth() -> Any:
-    """Import Unsloth before what it changes.
-
-    Raises:
-        PreconditionError: it is not installed, there is no GPU, or it would come too late.
-    """
-    if "unsloth" not in sys.modules:
-        if find_spec("unsloth") is None:
-            raise PreconditionError(
-                "the unsloth backend needs the package unsloth, which this Python does not have",
-                hint='pip install "ccrl[unsloth]", or choose --backend transformers',
-            )
-        if not torch.cuda.is_available():
-            raise PreconditionError(
-                "the unsloth backend needs a GPU, and PyTorch finds none",
-                hint="choose --backend transformers; see `ccrl doctor`",
-            )
-        if early := [name for name in _BEFORE if name in sys.modules]:
-            raise PreconditionError(
-                f"Unsloth must be imported before {', '.join(early)}, which this process loaded",
-                hint="call the command again (a conversion that came first is done now), or "
-                "choose --backend transformers",
-            )
-    import unsloth
-
-    return unsloth
-
-
-def _longest(folder: Path) -> int:
-    """Return how long prompt and answer may be: what the model was made for, up to `LONGEST`."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
-    return min(LONGEST, int(config.get("max_position_embeddings", LONGEST)))

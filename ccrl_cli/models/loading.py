@@ -178,7 +178,7 @@ def load_model(
     options: dict[str, Any] = {"dtype": chosen, "attn_implementation": attention}
     if load_in_4bit:
         options["quantization_config"] = _nf4(chosen)
-        options["device_map"] = {"": 0}
+        options["device_map"] = {"": torch.cuda.current_device()}
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         if not load_in_4bit:

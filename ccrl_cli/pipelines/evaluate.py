@@ -1,10 +1,9 @@
-"""Evaluate: greedy answers of the starting policy and of the trained adapter, scored by spans."""
+"""Evaluate: answers of the starting policy and of the trained adapter, scored by spans."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,37 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ccrl_cli.core.metrics import forgetting
-from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.generators.base import GenerationRequest, Generator, SamplingSettings
-from ccrl_cli.generators.registry import backend_class
-from ccrl_cli.pipelines.domains import Domain, Role, load_domain
+from ccrl_cli.pipelines.answering import View, Way, answer_views, stored_predictions
+from ccrl_cli.pipelines.domains import Role
 from ccrl_cli.pipelines.manifest import run_manifest
-from ccrl_cli.pipelines.scoring import (
-    Prediction,
-    Scores,
-    f1_difference,
-    prediction_row,
-    score_predictions,
-)
+from ccrl_cli.pipelines.scoring import Prediction, Scores, f1_difference, score_predictions
 from ccrl_cli.pipelines.start import Start, adapter_digest, starting_policy
-from ccrl_cli.records import Completion, Record, content_id
-from ccrl_cli.store.atomic import write_json_lines
-from ccrl_cli.store.completions import CompletionStore
-from ccrl_cli.store.jsonl import JsonlReader
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.data.catalog import Split
-    from ccrl_cli.records import Example
     from ccrl_cli.reporting import Reporter
 
 Phase = Literal["before", "after"]
 ROLES: tuple[Role, ...] = ("target", "source")
 PHASES: tuple[Phase, ...] = ("before", "after")
+MAJORITY = "-majority"
+"""Suffix of the names of what K samples agree on, beside the greedy answer of the same weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +46,8 @@ class DomainEvaluation:
         before: scores of the starting policy; None when not evaluated.
         after: scores of the trained adapter; None when not evaluated.
         delta_f1: F1 after minus before, paired by sentence, with its interval.
+        majority_before: scores of what K samples of the starting policy agree on, if asked for.
+        majority_after: the same of the trained adapter.
     """
 
     data: str
@@ -68,6 +57,8 @@ class DomainEvaluation:
     before: Scores | None
     after: Scores | None
     delta_f1: Interval | None
+    majority_before: Scores | None = None
+    majority_after: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +93,9 @@ def evaluate(
     roles: Sequence[Role] = ROLES,
     adapter: Path | None = None,
     origins: Mapping[str, str] | None = None,
+    majority: bool = False,
 ) -> EvaluationResult:
-    """Answer the scored splits of both domains greedily, before and after training.
+    """Answer the scored splits of both domains, before and after training.
 
     What was answered before with the same weights, prompts and sentences is not answered again.
 
@@ -114,80 +106,67 @@ def evaluate(
         roles: which domains.
         adapter: an adapter to evaluate in place of the run's own.
         origins: origin of each value of the profile, for the manifest of a new run.
+        majority: also draw K samples a sentence and score what they agree on.
 
     Raises:
         PreconditionError: a package, the model, the adapter or gold labels are missing.
     """
-    started = time.perf_counter()
     start = starting_policy(profile, profile.model.name, reporter)
     trained = adapter or RunDirectory(profile.run_path).adapter_path
     if phases is None:
         phases = PHASES if adapter or trained.is_dir() else ("before",)
         if "after" not in phases:
             reporter.info(f"{profile.run_path} has no trained adapter: the start alone is scored")
-    weights = {phase: start if phase == "before" else _trained(start, trained) for phase in phases}
-    views = {role: _View.load(profile, role) for role in roles}
+    ways: list[Way] = []
+    for phase in phases:
+        weights = start if phase == "before" else trained_policy(start, trained)
+        ways.append(Way(phase, weights))
+        if majority:
+            ways.append(Way(phase + MAJORITY, weights, profile.generation.num_completions))
+    return evaluate_ways(profile, ways, reporter=reporter, roles=roles, origins=origins)
+
+
+def evaluate_ways(
+    profile: Profile,
+    ways: Sequence[Way],
+    *,
+    reporter: Reporter,
+    roles: Sequence[Role] = ROLES,
+    origins: Mapping[str, str] | None = None,
+) -> EvaluationResult:
+    """Answer in the given ways, and score every answer that the run has.
+
+    Args:
+        profile: the profile.
+        ways: weights and how they answer; their names are ``before``, ``after``, or one of them
+            with ``-majority``.
+        reporter: told of progress.
+        roles: which domains.
+        origins: origin of each value of the profile, for the manifest of a new run.
+
+    Raises:
+        PreconditionError: a package, the model or gold labels are missing.
+    """
+    started = time.perf_counter()
+    views = {role: View.load(profile, role) for role in roles}
     with RunDirectory(profile.run_path) as run:
         if not run.manifest_path.exists():
             domain = views[roles[0]].domain
             run.write_manifest(run_manifest(profile, domain, origins or {}))
         answered = sum(
-            _answer(profile, run, list(views.values()), phase, weights[phase], reporter)
-            for phase in phases
+            answer_views(profile, run, list(views.values()), way, reporter) for way in ways
         )
         found = {
-            (role, phase): _answers(run, view, phase)
+            (role, name): stored_predictions(run, view, name)
             for role, view in views.items()
-            for phase in PHASES
+            for name in (*PHASES, *(phase + MAJORITY for phase in PHASES))
         }
         result = _result(profile, views, found, time.perf_counter() - started, answered)
         run.write_evaluation(_document(run, result, roles))
     return result
 
 
-@dataclass(frozen=True)
-class _View:
-    """The sentences of one domain that are scored."""
-
-    role: Role
-    domain: Domain
-    split: Split
-    mode: str
-
-    @classmethod
-    def load(cls, profile: Profile, role: Role) -> _View:
-        domain = load_domain(profile, role)
-        name = profile.evaluation.split
-        if role == "source" and name == "train":
-            name = "test"  # the warm-up learned the source's training split by heart
-        split = domain.split(name)
-        if not split.examples or any(example.gold is None for example in split.examples):
-            raise PreconditionError(
-                f"{split.name} has no gold labels in its {name} split, so there is nothing to "
-                f"score the {role} domain with",
-                hint="choose another with --split, or score one domain with --domain",
-            )
-        mode = "held-out"
-        if role == "target":
-            seen = {example.id for example in domain.training_inputs()[0]}
-            known = sum(example.id in seen for example in split.examples)
-            mode = "transductive" if known == len(split.examples) else "held-out"
-        return cls(role, domain, split, mode)
-
-    def digest(self, profile: Profile, weights: Start) -> str:
-        """Return what an answer depends on."""
-        section = profile.evaluation
-        facts = (
-            weights.identity,
-            self.split.digest,
-            self.domain.prompt_digest,
-            self.domain.labels_digest,
-            f"{profile.model.dtype} {profile.model.load_in_4bit} {section.max_tokens}",
-        )
-        return content_id("\n".join(facts))
-
-
-def _trained(start: Start, adapter: Path) -> Start:
+def trained_policy(start: Start, adapter: Path) -> Start:
     """Return the starting policy with the trained adapter in place of its own."""
     if not (adapter / "adapter_config.json").is_file():
         raise PreconditionError(
@@ -197,114 +176,10 @@ def _trained(start: Start, adapter: Path) -> Start:
     return Start(start.folder, adapter, start.revision, adapter_digest(adapter))
 
 
-def _step(role: str, phase: str) -> str:
-    return f"evaluate-{role}-{phase}"
-
-
-def _answer(
-    profile: Profile,
-    run: RunDirectory,
-    views: Sequence[_View],
-    phase: Phase,
-    weights: Start,
-    reporter: Reporter,
-) -> int:
-    """Answer what was not answered yet with these weights; return how many sentences that were."""
-    owed = []
-    for view in views:
-        place = run.predictions_path(f"{view.role}-{phase}")
-        done = run.done(_step(view.role, phase), view.digest(profile, weights))
-        if done is None or not place.exists():
-            owed.append(view)
-    if not owed:
-        return 0
-    section, model = profile.evaluation, profile.model
-    settings = SamplingSettings(0.0, 1.0, section.max_tokens, section.batch_size)
-    generator: Generator = backend_class("transformers")(
-        weights.folder,
-        settings,
-        adapter=weights.adapter,
-        dtype=model.dtype,
-        load_in_4bit=model.load_in_4bit,
-        attention=model.attention,
-    )
-    with closing(generator):
-        for view in owed:
-            began = time.perf_counter()
-            digest = view.digest(profile, weights)
-            answers = _greedy(run, generator, view, phase, digest, reporter)
-            rows = [
-                prediction_row(_prediction(view, example, answers[example.id]))
-                for example in view.split.examples
-            ]
-            name = f"{view.role}-{phase}"
-            write_json_lines(run.predictions_path(name), rows)
-            run.mark_done(_step(view.role, phase), digest, seconds=time.perf_counter() - began)
-            _work_path(run, name).unlink(missing_ok=True)
-    return sum(len(view.split.examples) for view in owed)
-
-
-def _work_path(run: RunDirectory, name: str) -> Path:
-    """Return the file that holds answers until all of them are there."""
-    return run.path / f"answers-{name}.jsonl"
-
-
-def _greedy(
-    run: RunDirectory,
-    generator: Generator,
-    view: _View,
-    phase: Phase,
-    digest: str,
-    reporter: Reporter,
-) -> dict[str, Completion]:
-    """Return one greedy answer by input id; each is on disk at once, so a crash loses little."""
-    place = _work_path(run, f"{view.role}-{phase}")
-    identity = {"evaluation": digest}
-    if place.exists() and any(r.identity != identity for r in CompletionStore(place).records()):
-        place.unlink()  # answers of other weights or sentences
-    inputs = {example.id: example for example in view.split.examples}
-    with CompletionStore(place) as store:
-        owed = store.owed(list(inputs), phase, identity, resume=True)
-        requests = [_request(view, inputs[key], generator.special_tokens) for key in owed]
-        with reporter.progress(len(inputs), f"evaluate {view.role} {phase}") as progress:
-            progress.advance(len(inputs) - len(owed))
-            for generated in generator.generate(requests):
-                text = inputs[generated.input_id].text
-                store.append(
-                    Record(generated.input_id, text, phase, generated.completions, identity)
-                )
-                progress.advance(1)
-        return {record.input_id: record.completions[0] for record in store.records()}
-
-
-def _request(view: _View, example: Example, special: Sequence[str]) -> GenerationRequest:
-    prompt = view.domain.prompt(example, special_tokens=special)
-    return GenerationRequest(example.id, (prompt,), (0,))
-
-
-def _prediction(view: _View, example: Example, answer: Completion) -> Prediction:
-    parse = parse_completion(answer.text, view.domain.names.by_name)
-    return Prediction(example, parse, answer.text, answer.finish)
-
-
-def _answers(run: RunDirectory, view: _View, phase: Phase) -> list[Prediction] | None:
-    """Return the predictions of a domain that are on disk for these very sentences, else None."""
-    place = run.predictions_path(f"{view.role}-{phase}")
-    if not place.exists() or _step(view.role, phase) not in run.steps():
-        return None
-    rows = [row for _, row in JsonlReader(place).objects()]
-    if [row["input_id"] for row in rows] != [example.id for example in view.split.examples]:
-        return None
-    return [
-        _prediction(view, example, Completion(row["completion"], None, 0, row["finish"]))
-        for example, row in zip(view.split.examples, rows, strict=True)
-    ]
-
-
 def _result(
     profile: Profile,
-    views: Mapping[Role, _View],
-    found: Mapping[tuple[Role, Phase], list[Prediction] | None],
+    views: Mapping[Role, View],
+    found: Mapping[tuple[Role, str], list[Prediction] | None],
     seconds: float,
     answered: int,
 ) -> EvaluationResult:
@@ -328,8 +203,8 @@ def _result(
 
 def _score(
     profile: Profile,
-    view: _View,
-    found: Mapping[tuple[Role, Phase], list[Prediction] | None],
+    view: View,
+    found: Mapping[tuple[Role, str], list[Prediction] | None],
 ) -> DomainEvaluation:
     types = view.domain.labels
 
@@ -337,9 +212,9 @@ def _score(
         return np.random.default_rng(derive_seed(profile.run.seed, "bootstrap", view.role, name))
 
     scores = {
-        phase: score_predictions(answers, types, rng("interval")) if answers else None
-        for phase in PHASES
-        for answers in [found[view.role, phase]]
+        name: score_predictions(answers, types, rng("interval")) if answers else None
+        for (role, name), answers in found.items()
+        if role == view.role
     }
     before, after = found[view.role, "before"], found[view.role, "after"]
     return DomainEvaluation(
@@ -350,6 +225,8 @@ def _score(
         before=scores["before"],
         after=scores["after"],
         delta_f1=f1_difference(after, before, types, rng("paired")) if before and after else None,
+        majority_before=scores["before" + MAJORITY],
+        majority_after=scores["after" + MAJORITY],
     )
 
 

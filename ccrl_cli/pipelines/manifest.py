@@ -20,8 +20,17 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "b
 """Packages whose versions move numbers."""
 
 
-def run_manifest(profile: Profile, target: Domain, origins: Mapping[str, str]) -> dict[str, Any]:
-    """Return the resolved profile with origins, versions, hardware, seed and data digests."""
+def run_manifest(
+    profile: Profile, target: Domain, origins: Mapping[str, str], arm: str | None = None
+) -> dict[str, Any]:
+    """Return the resolved profile with origins, versions, hardware, seed and data digests.
+
+    Args:
+        profile: the profile.
+        target: the target domain.
+        origins: origin of each value of the profile.
+        arm: training recipe; None: what the profile's own training amounts to.
+    """
     from ccrl_cli.config.load import digest
 
     return {
@@ -29,7 +38,7 @@ def run_manifest(profile: Profile, target: Domain, origins: Mapping[str, str]) -
         "profile": profile.model_dump(mode="json"),
         "origins": dict(origins),
         "digest": digest(profile),
-        "arm": "curriculum" if profile.curriculum.pacing != "constant" else "naive-rl",
+        "arm": arm or ("curriculum" if profile.curriculum.pacing != "constant" else "naive-rl"),
         "seed": profile.run.seed,
         "versions": package_versions(),
         "hardware": hardware(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccrl_cli.core.curriculum import Schedule, order_inputs
+from ccrl_cli.core.replay import replay_prompts
 from ccrl_cli.core.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ def planned_steps(profile: Profile, num_inputs: int) -> int:
     return max(1, math.ceil(exact * (1 - _ROUNDING))) * section.num_iterations
 
 
+def replayed_prompts(profile: Profile) -> int:
+    """Return how many prompts of each step are labelled source sentences."""
+    return replay_prompts(profile.training.replay_share, profile.training.prompts_per_step)
+
+
 def plan_schedule(profile: Profile, num_ordered: int, num_inputs: int) -> Schedule:
     """Return how many inputs are open at each generation step of a profile's training.
 
@@ -59,7 +65,7 @@ def plan_schedule(profile: Profile, num_ordered: int, num_inputs: int) -> Schedu
     return Schedule(
         num_inputs=num_ordered,
         num_steps=math.ceil(planned_steps(profile, num_inputs) / profile.training.num_iterations),
-        prompts_per_step=profile.training.prompts_per_step,
+        prompts_per_step=profile.training.prompts_per_step - replayed_prompts(profile),
         pacing=section.pacing,
         start=section.start,
         power=section.power,

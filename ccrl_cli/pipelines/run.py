@@ -12,7 +12,7 @@ from ccrl_cli.pipelines.curriculum import CurriculumView, show_curriculum
 from ccrl_cli.pipelines.evaluate import EvaluationResult, evaluate
 from ccrl_cli.pipelines.generate import GenerateOptions, GenerateResult, generate
 from ccrl_cli.pipelines.report import report
-from ccrl_cli.pipelines.start import finished_warmup, warmup_digest, warmup_path
+from ccrl_cli.pipelines.start import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.train import TrainOutcome, train
 from ccrl_cli.pipelines.warmup import warmup
 from ccrl_cli.store.runs import RunDirectory
@@ -75,7 +75,7 @@ def run(
     """
     clock = _Clock(RunDirectory(profile.run_path))
     if profile.warmup.enabled:
-        if finished_warmup(profile) == warmup_digest(profile):
+        if warmup_is_ready(profile):
             clock.skip("warmup")
         else:
             clock.time("warmup", lambda: warmup(profile, reporter=reporter))

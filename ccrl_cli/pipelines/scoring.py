@@ -32,16 +32,20 @@ class Prediction:
         parse: what the answer says.
         completion: the answer as it was written; None for a foreign system's.
         finish: ``stop`` or ``length``.
+        placed: the answer's mentions on the tokens, where a system says itself where they are.
     """
 
     example: Example
     parse: Parse
     completion: str | None = None
     finish: str = "stop"
+    placed: Alignment | None = None
 
     @property
     def alignment(self) -> Alignment:
         """The answer's mentions, placed on the tokens."""
+        if self.placed is not None:
+            return self.placed
         return Aligner(self.example).align(self.parse.entities)
 
 
@@ -184,9 +188,9 @@ def seqeval_f1(predictions: Sequence[Prediction], alignments: Sequence[Alignment
         length = len(prediction.example.tokens)
         try:
             gold.append(spans_to_bio(prediction.example.gold or (), length))
+            predicted.append(spans_to_bio(alignment.spans, length))
         except ValueError:
-            return None  # overlapping gold spans have no tags
-        predicted.append(spans_to_bio(alignment.spans, length))
+            return None  # overlapping spans have no tags
     return float(f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0))
 
 

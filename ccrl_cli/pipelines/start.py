@@ -37,8 +37,9 @@ class Start:
 
 
 def warmup_path(profile: Profile) -> Path:
-    """Return the folder that the warm-up of a run writes its result to."""
-    return profile.run_path / "warmup"
+    """Return the folder of the warm-up that a run starts from: its own, or the one it names."""
+    named = profile.warmup.folder
+    return Path(named) if named else profile.run_path / "warmup"
 
 
 def warmup_digest(profile: Profile) -> str:
@@ -56,6 +57,16 @@ def finished_warmup(profile: Profile) -> str | None:
     if not place.is_file():
         return None
     return str(json.loads(place.read_text(encoding="utf-8")).get("digest"))
+
+
+def warmup_is_ready(profile: Profile) -> bool:
+    """Return whether the warm-up that a run starts from is finished.
+
+    The run's own must have been made with the very settings; one that is named by its folder is
+    taken as it is.
+    """
+    known = finished_warmup(profile)
+    return known is not None and (bool(profile.warmup.folder) or known == warmup_digest(profile))
 
 
 def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
@@ -82,9 +93,9 @@ def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Sta
     if not profile.warmup.enabled or reference != profile.model.name:
         return base_start(profile, reference, reporter)
     folder = warmup_path(profile)
-    known = finished_warmup(profile)
-    if known != warmup_digest(profile):
-        state = "has none" if known is None else "has one with other settings"
+    if not warmup_is_ready(profile):
+        unfinished = finished_warmup(profile) is None
+        state = "has none" if unfinished else "has one with other settings"
         raise PreconditionError(
             f"the profile starts from a warm-up, and {folder} {state}",
             hint="run `ccrl warmup` first, or `ccrl run` for everything",

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.curriculum import CurriculumSampler, Stage, stages
-from ccrl_cli.core.rewards import RewardWeights, make_target
+import numpy as np
+
+from ccrl_cli.core.curriculum import CurriculumSampler, order_inputs, stages
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.manifest import run_manifest
-from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
+from ccrl_cli.pipelines.plan import plan_schedule, training_order
+from ccrl_cli.pipelines.refresh import make_refresher
 from ccrl_cli.pipelines.start import Start, starting_policy
-from ccrl_cli.records import PseudoLabel, content_id
+from ccrl_cli.pipelines.training_journal import TrainingJournal, open_journal
+from ccrl_cli.pipelines.training_task import (
+    InputMaker,
+    grpo_settings,
+    policy_spec,
+    reward_weights,
+    sampling_rates,
+    source_inputs,
+)
+from ccrl_cli.records import content_id
+from ccrl_cli.reporting import NullReporter
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.core.curriculum import Schedule
     from ccrl_cli.models.loading import LoadedModel
-    from ccrl_cli.reporting import Progress, Reporter
-    from ccrl_cli.store.jsonl import JsonlWriter
-    from ccrl_cli.trainers.base import GrpoSettings, TrainTask
+    from ccrl_cli.reporting import Reporter
+    from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
+    from ccrl_cli.trainers.refreshing import LabelRefresh
 
 STEP = "train"
 """Name of the mark of a finished training in a run directory."""
-
-_STAGE_MEANS = ("reward", "reward_overlap", "kl", "zero_spread_share", "valid_share", "entities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,11 @@ class TrainOutcome:
         reportable: False when the labels came from a mock backend.
         counts: inputs, and completions that did not parse.
         already_done: this call found the training finished.
+        kept_step: step whose weights the adapter holds; 0 is the start.
+        stopped_by: rule of the collapse guard that ended the training, if one did.
+        warning: what the user should know of it.
+        backend: trainer.
+        processes: processes that trained together.
     """
 
     adapter: str
@@ -62,6 +76,45 @@ class TrainOutcome:
     reportable: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     already_done: bool = False
+    kept_step: int | None = None
+    stopped_by: str | None = None
+    warning: str | None = None
+    backend: str = "trl"
+    processes: int = 1
+
+
+class OtherTrainingError(UsageError):
+    """A run holds a training with other settings, labels or starting weights (exit 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What an arm changes beyond its profile.
+
+    Attributes:
+        arm: name of the recipe, for the manifest.
+        trainer: ``grpo``, or ``sft``: supervised on the labels.
+        random_reward: overlap with the label is replaced by noise.
+        relabel: makes other labels of the same inputs; the arm ``oracle`` alone has one.
+    """
+
+    arm: str
+    trainer: Literal["grpo", "sft"] = "grpo"
+    random_reward: bool = False
+    relabel: Callable[[Domain, LabelSet], LabelSet] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One training of a profile, in one process."""
+
+    profile: Profile
+    domain: Domain
+    labels: LabelSet
+    start: Start
+    backend: str
+    reporter: Reporter
+    variant: Variant | None = None
 
 
 def train(
@@ -71,8 +124,45 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     origins: Mapping[str, str] | None = None,
+    variant: Variant | None = None,
 ) -> TrainOutcome:
+    """Train an adapter in this process alone; see :func:`train_shared`.
+
+    Raises:
+        UsageError: several processes were started.
+    """
+    from ccrl_cli.trainers import ranks
+
+    if ranks.world_size() > 1:
+        raise UsageError(
+            f"{ranks.world_size()} processes were started for work that one does",
+            hint="start `ccrl train` alone in several processes, the other commands in one",
+        )
+    outcome = train_shared(
+        profile,
+        reporter=reporter,
+        resume=resume,
+        overwrite=overwrite,
+        origins=origins,
+        variant=variant,
+    )
+    assert outcome is not None
+    return outcome
+
+
+def train_shared(
+    profile: Profile,
+    *,
+    reporter: Reporter,
+    resume: bool = False,
+    overwrite: bool = False,
+    origins: Mapping[str, str] | None = None,
+    variant: Variant | None = None,
+) -> TrainOutcome | None:
     """Train an adapter on the pseudo-labels of the target's training inputs.
+
+    Started by torchrun or accelerate in several processes, each step is shared out among them;
+    the first alone writes, says anything and has a result.
 
     Args:
         profile: the profile.
@@ -80,31 +170,59 @@ def train(
         resume: go on from the last checkpoint; a finished training is left as it is.
         overwrite: remove the training that the run has, and begin anew.
         origins: origin of each value of the profile, for the manifest.
+        variant: what an arm of a comparison changes beyond its profile.
+
+    Returns:
+        What was done; None in every process but the first.
 
     Raises:
         PreconditionError: completions, the warm-up, a model or a package are missing.
         UsageError: the run has a training already and `resume` is off, or its settings differ.
-        PartialError: the training stopped on a number that is not finite.
     """
     from ccrl_cli.models.loading import require_training_packages
+    from ccrl_cli.trainers import ranks
+    from ccrl_cli.trainers.registry import choose_trainer
+    from ccrl_cli.trainers.trackers import require_trackers
 
+    require_training_packages()
+    require_trackers(profile.training.trackers)
+    backend, reason = choose_trainer(
+        profile.training.backend,
+        load_in_4bit=profile.model.load_in_4bit,
+        processes=ranks.world_size(),
+    )
+    reporter.debug(f"trainer {backend}: {reason}")
     domain = load_domain(profile, "target")
     labels = load_labels(profile, domain)
-    require_training_packages()
+    if variant and variant.relabel:
+        labels = variant.relabel(domain, labels)
+    if backend != "unsloth":
+        ranks.join()
+    if ranks.rank():
+        _follow(profile, domain, labels, backend, variant)
+        return None
     start = starting_policy(profile, profile.model.name, reporter)
+    ranks.wait_for_all()  # what had to be downloaded is there
+    job = _Job(profile, domain, labels, start, backend, reporter, variant)
     with RunDirectory(profile.run_path) as run:
-        digest = _digest(profile, labels, start)
+        digest = _digest(profile, labels, start, variant)
         if overwrite:
             _remove(run)
         mark = run.done(STEP, digest)
+        ranks.from_first(mark is None or not resume)
         if mark is not None and resume:
-            reporter.info(f"{run.path} is trained already")
-            return TrainOutcome(**{**mark.result, "already_done": True})
+            return _found_done(run, mark.result, reporter)
         _check_fresh(run, digest, resume=resume)
-        manifest = run_manifest(profile, domain, origins or {})
+        manifest = run_manifest(profile, domain, origins or {}, variant.arm if variant else None)
         run.write_manifest({**manifest, "training_digest": digest})
+        ranks.wait_for_all()
         started = time.perf_counter()
-        outcome = _train(profile, run, domain, labels, start, reporter)
+        if variant and variant.trainer == "sft":
+            from ccrl_cli.pipelines.supervised import train_on_labels
+
+            outcome = train_on_labels(profile, run, domain, labels, start, reporter)
+        else:
+            outcome = _lead(job, run)
         plain = {name: getattr(outcome, name) for name in TrainOutcome.__slots__}
         run.mark_done(
             STEP,
@@ -115,17 +233,54 @@ def train(
     return outcome
 
 
-def _digest(profile: Profile, labels: LabelSet, start: Start) -> str:
+def _found_done(run: RunDirectory, result: Mapping[str, Any], reporter: Reporter) -> TrainOutcome:
+    reporter.info(f"{run.path} is trained already")
+    outcome = TrainOutcome(**{**result, "already_done": True})
+    if outcome.warning:
+        reporter.warn(outcome.warning)
+    return outcome
+
+
+def _follow(
+    profile: Profile,
+    domain: Domain,
+    labels: LabelSet,
+    backend: str,
+    variant: Variant | None,
+) -> None:
+    """Do the share of a process that is not the first: it writes and says nothing."""
+    from ccrl_cli.trainers import ranks
+    from ccrl_cli.trainers.base import TrainHooks
+
+    ranks.wait_for_all()
+    quiet = NullReporter()
+    start = starting_policy(profile, profile.model.name, quiet)
+    if not ranks.from_first(True):
+        return
+    ranks.wait_for_all()
+    job = _Job(profile, domain, labels, start, backend, quiet, variant)
+    prepared = _prepare(job, lambda _record: None)
+    prepared.train(TrainHooks(on_step=lambda _record: None))
+    ranks.wait_for_all()
+
+
+def _digest(
+    profile: Profile, labels: LabelSet, start: Start, variant: Variant | None = None
+) -> str:
     """Return what identifies a training: settings, pseudo-labels and starting weights."""
     from ccrl_cli.config.load import section_digest
 
-    settings = section_digest(
-        profile, "model", "prompt", "confidence", "curriculum", "reward", "training", "run.seed"
-    )
+    parts = ["model", "prompt", "confidence", "curriculum", "reward", "training", "run.seed"]
+    if profile.training.replay_share or profile.training.probe_source_size:
+        parts.append("data.source")
+    settings = section_digest(profile, *parts)
     facts = [
         f"{key}:{label.confidence!r}:{label.entities!r}:{label.abstained!r}"
         for key, label in labels.labels.items()
     ]
+    if variant and (variant.trainer != "grpo" or variant.random_reward):
+        rate = profile.baselines.sft_learning_rate if variant.trainer == "sft" else None
+        facts.append(f"{variant.trainer} {rate} {variant.random_reward}")
     return content_id("\n".join([settings, start.identity, *facts]))
 
 
@@ -150,224 +305,216 @@ def _check_fresh(run: RunDirectory, digest: str, *, resume: bool) -> None:
         )
     known = run.read_manifest().get("training_digest") if run.manifest_path.exists() else None
     if known != digest:
-        raise UsageError(
+        raise OtherTrainingError(
             f"{run.path} holds a training with other settings, labels or starting weights",
             hint="replace it with --overwrite, or name another run: --set run.name=NAME",
         )
 
 
-def _train(
-    profile: Profile,
-    run: RunDirectory,
-    domain: Domain,
-    labels: LabelSet,
-    start: Start,
-    reporter: Reporter,
-) -> TrainOutcome:
-    import numpy as np
+@dataclass(slots=True)
+class _Prepared:
+    """A training with everything loaded."""
 
-    from ccrl_cli.models.loading import save_adapter
-    from ccrl_cli.trainers.base import TrainHooks
-    from ccrl_cli.trainers.grpo import train_grpo
+    job: _Job
+    backend: Any
+    loaded: LoadedModel
+    task: TrainTask
+    sampler: CurriculumSampler
+    settings: GrpoSettings
 
-    loaded = _load(profile, start)
-    task, confidence = _task(profile, domain, labels, loaded)
-    order = training_order(profile, confidence)
-    if not order:
-        raise PreconditionError(
-            f"no input is left to train on: all {len(labels.labels)} lie below "
-            f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
-            hint="lower curriculum.threshold or raise training.max_prompt_tokens",
+    def train(self, hooks: TrainHooks) -> TrainResult:
+        """Train in this process; its checkpoints are in the run directory."""
+        work = RunDirectory(self.job.profile.run_path).checkpoints_path
+        result: TrainResult = self.backend.train(
+            self.loaded, self.task, self.sampler, self.settings, work, hooks
         )
-    schedule = plan_schedule(profile, len(order), len(labels.labels))
-    seed = derive_seed(profile.run.seed, "curriculum-draws")
-    sampler = CurriculumSampler(
-        order,
-        schedule,
-        np.random.Generator(np.random.Philox(seed)),
-        gate=profile.curriculum.gate,
+        return result
+
+
+def _lead(job: _Job, run: RunDirectory) -> TrainOutcome:
+    """Train as the first or only process: keep journals, save the adapter."""
+    from ccrl_cli.models.loading import save_adapter
+    from ccrl_cli.store.atomic import write_json
+    from ccrl_cli.trainers import ranks
+    from ccrl_cli.trainers.base import TrainHooks
+    from ccrl_cli.trainers.trackers import open_trackers
+
+    flips: list[dict[str, Any]] = []
+    journal: TrainingJournal | None = None
+
+    def on_labels(record: dict[str, Any]) -> None:
+        (journal.on_labels if journal is not None else flips.append)(record)
+
+    prepared = _prepare(job, on_labels)
+    settings = prepared.settings
+    plan = list(stages(prepared.sampler.schedule))
+    write_json(run.path / "training.json", _effective(prepared))
+    trackers = open_trackers(
+        job.profile.training.trackers,
+        run.path,
+        job.profile.run.name,
+        job.profile.training.model_dump(mode="json"),
     )
-    settings = _settings(profile, len(labels.labels))
     with (
-        _journals(run) as (metrics, stage_file),
-        reporter.progress(settings.num_steps, "train", unit="steps") as progress,
+        job.reporter.progress(settings.num_steps, "train", unit="steps") as progress,
+        open_journal(run, progress, plan, settings, trackers) as opened,
     ):
-        recorder = _Recorder(run, metrics, stage_file, progress, list(stages(schedule)), settings)
-        hooks = TrainHooks(on_step=recorder.on_step, on_resume=recorder.on_resume)
-        result = train_grpo(loaded, task, sampler, settings, run.checkpoints_path, hooks)
-        recorder.finish()
-    save_adapter(loaded.model, run.adapter_path, base=profile.model.name)
+        journal = opened
+        hooks = TrainHooks(on_step=opened.on_step, on_resume=opened.on_resume)
+        result = prepared.train(hooks)
+    save_adapter(prepared.loaded.model, run.adapter_path, base=job.profile.model.name)
+    ranks.wait_for_all()
     shutil.rmtree(run.checkpoints_path, ignore_errors=True)
+    return _outcome(job, run, prepared, result)
+
+
+def _effective(prepared: _Prepared) -> dict[str, Any]:
+    """Return the options of a training as they reach the trainer, and who ignores which."""
+    from dataclasses import asdict
+
+    from ccrl_cli.trainers import ranks
+
+    job = prepared.job
+    ignored = prepared.backend.ignored(policy_spec(job.profile, job.start), prepared.settings)
+    return {
+        "backend": job.backend,
+        "processes": ranks.world_size(),
+        "ignored": ignored,
+        "settings": asdict(prepared.settings),
+    }
+
+
+def _outcome(
+    job: _Job, run: RunDirectory, prepared: _Prepared, result: TrainResult
+) -> TrainOutcome:
+    from ccrl_cli.trainers import ranks
+
+    total, inputs = len(job.labels.labels), prepared.sampler.schedule.num_inputs
+    warning = _warning(result, run)
+    if warning:
+        job.reporter.warn(warning)
     return TrainOutcome(
         adapter=str(run.adapter_path),
         steps=result.steps,
         resumed_from=result.resumed_from,
-        inputs=len(order),
-        left_out=len(labels.labels) - len(order),
+        inputs=inputs,
+        left_out=total - inputs,
         stages=run.read_journal("stages"),
         seconds={name: round(value, 2) for name, value in result.seconds.items()},
-        reportable=labels.reportable,
-        counts={"inputs": len(order), "invalid_completions": labels.num_invalid},
+        reportable=job.labels.reportable,
+        counts={"inputs": inputs, "invalid_completions": job.labels.num_invalid},
+        kept_step=result.kept_step,
+        stopped_by=result.alarm.rule if result.alarm is not None else None,
+        warning=warning,
+        backend=job.backend,
+        processes=ranks.world_size(),
     )
 
 
-def _load(profile: Profile, start: Start) -> LoadedModel:
-    """Load the starting policy with an adapter that can be trained."""
-    from ccrl_cli.models.loading import load_model
-    from ccrl_cli.trainers.seeding import seed_libraries
-    from ccrl_cli.trainers.sft import add_adapter
-
-    section = profile.training
-    loaded = load_model(
-        start.folder,
-        adapter=start.adapter,
-        trainable=True,
-        dtype=profile.model.dtype,
-        load_in_4bit=profile.model.load_in_4bit,
-        attention=profile.model.attention,
+def _warning(result: TrainResult, run: RunDirectory) -> str | None:
+    """Return what a user should know of a training that the guard ended, in a sentence or two."""
+    if result.alarm is None:
+        return None
+    kept = f"the policy after step {result.kept_step}, the best so far"
+    if not result.kept_step:
+        kept = "the starting policy: no later one was better on the probe"
+    return (
+        f"the collapse guard stopped the training at step {result.alarm.step} "
+        f"({result.alarm.rule}): {result.alarm.message}; {run.adapter_path} holds {kept}; "
+        "lower training.learning_rate, raise training.beta, or see training.guard"
     )
-    if start.adapter is not None:
-        return loaded
-    seed_libraries(derive_seed(profile.run.seed, "adapter") % 2**32)
-    model = add_adapter(
-        loaded.model,
-        rank=section.lora_rank,
-        alpha=section.lora_alpha,
-        modules=section.lora_target_modules,
-        dropout=section.lora_dropout,
+
+
+def _prepare(job: _Job, on_labels: Any) -> _Prepared:
+    """Load the policy and make task, draws and settings."""
+    from ccrl_cli.trainers.base import TrainTask
+    from ccrl_cli.trainers.registry import trainer_backend
+
+    profile, labels = job.profile, job.labels
+    backend = trainer_backend(job.backend)
+    settings = grpo_settings(profile, len(labels.labels))
+    spec = policy_spec(profile, job.start)
+    for sentence in backend.ignored(spec, settings):
+        job.reporter.warn(f"the {job.backend} trainer does not follow {sentence}")
+    loaded = backend.load(spec)
+    maker = InputMaker(profile, loaded)
+    inputs = maker.target(job.domain, labels)
+    sampler, schedule = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
+    replay, probe = source_inputs(
+        profile, maker, schedule.num_steps * settings.replayed, job.reporter
     )
-    return replace(loaded, model=model)
+    chosen = {key: inputs[key] for key in sampler.order}
+    task = TrainTask(
+        inputs=chosen,
+        reward=reward_weights(profile),
+        probe=tuple(chosen[key] for key in sorted(chosen)[: settings.probe_size]),
+        replay=replay,
+        source_probe=probe,
+        refresher=_refresh(job, loaded, maker, chosen, sampler, on_labels),
+        noise_seed=(
+            derive_seed(profile.run.seed, "random-reward")
+            if job.variant and job.variant.random_reward
+            else None
+        ),
+    )
+    return _Prepared(job, backend, loaded, task, sampler, settings)
 
 
-def _task(
-    profile: Profile, domain: Domain, labels: LabelSet, loaded: LoadedModel
-) -> tuple[TrainTask, dict[str, float]]:
-    """Return what is trained on, and the confidence of the inputs whose prompt is short enough."""
-    from ccrl_cli.trainers.base import TrainInput, TrainTask
-
-    special = tuple(loaded.tokenizer.all_special_tokens)
-    limit = profile.training.max_prompt_tokens
-    inputs: dict[str, TrainInput] = {}
-    for key, label in labels.labels.items():
-        example = labels.examples[key]
-        prompt = loaded.render(
-            [dict(m) for m in domain.prompt(example, sample=0, special_tokens=special)]
+def _sampler(job: _Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
+    """Return the curriculum's draws and their schedule."""
+    profile, total = job.profile, len(job.labels.labels)
+    order = training_order(profile, confidence)
+    if not order:
+        raise PreconditionError(
+            f"no input is left to train on: all {total} lie below "
+            f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
+            hint="lower curriculum.threshold (for the arm threshold-only: baselines.threshold) or "
+            "raise training.max_prompt_tokens",
         )
-        if len(loaded.encode(prompt)) > limit:
-            continue
-        target = make_target(
-            Aligner(example), label.entities, label.abstained, _votes(profile, label)
+    rates = sampling_rates(profile, {key: confidence[key] for key in order})
+    if rates is not None and not max(rates.values()):
+        raise UsageError(
+            "training.confidence_weight = sampling draws by confidence, and every confidence is 0",
+            hint="--set training.confidence_weight=none, or another confidence.metric",
         )
-        inputs[key] = TrainInput(key, prompt, target, weight=label.confidence)
-    reward = profile.reward
-    weights = RewardWeights(
-        overlap=reward.overlap,
-        overlap_weight=reward.overlap_weight,
-        format_weight=reward.format_weight,
-        length_weight=reward.length_weight,
-        length_soft_tokens=max(1, profile.training.max_completion_tokens // 2),
-        length_limit_tokens=profile.training.max_completion_tokens,
+    schedule = plan_schedule(profile, len(order), total)
+    seed = derive_seed(profile.run.seed, "curriculum-draws")
+    rng = np.random.Generator(np.random.Philox(seed))
+    sampler = CurriculumSampler(order, schedule, rng, gate=profile.curriculum.gate, rates=rates)
+    return sampler, schedule
+
+
+def _refresh(
+    job: _Job,
+    loaded: LoadedModel,
+    maker: InputMaker,
+    inputs: dict[str, TrainInput],
+    sampler: CurriculumSampler,
+    on_labels: Any,
+) -> LabelRefresh | None:
+    """Return the dynamic curriculum of a training, if the profile asks for it."""
+    refresher = make_refresher(job.profile, job.domain, job.labels, inputs)
+    if refresher is None:
+        return None
+    from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
+
+    profile = job.profile
+    settings = grpo_settings(profile, len(job.labels.labels))
+    order = profile.curriculum.order
+
+    def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
+        rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
+        return order_inputs(confidence, order, rng=rng)
+
+    return LabelRefresh(
+        refresher,
+        inputs,
+        sampler,
+        lambda key, label: maker.labelled(
+            job.domain, job.labels.examples[key], label, inputs[key].prompt
+        ),
+        make_order,
+        loaded,
+        TeacherSettings.of(settings, profile.curriculum.ema_decay, job.start.adapter is not None),
+        on_labels,
     )
-    probe = [inputs[key].prompt for key in sorted(inputs)[: profile.training.probe_size]]
-    confidence = {key: labels.labels[key].confidence for key in inputs}
-    return TrainTask(inputs, domain.names.by_name, weights, tuple(probe)), confidence
-
-
-def _votes(profile: Profile, label: PseudoLabel) -> tuple[tuple[Any, float], ...] | None:
-    """Return the votes that ``expected_f1`` reads; None for the other overlaps."""
-    return label.votes if profile.reward.overlap == "expected_f1" else None
-
-
-def _settings(profile: Profile, num_inputs: int) -> GrpoSettings:
-    """Return the options of GRPO from the profile, by name."""
-    from dataclasses import fields
-
-    from ccrl_cli.trainers.base import GrpoSettings
-
-    section = profile.training
-    own = {"num_steps", "seed", "use_weights"}
-    values = {f.name: getattr(section, f.name) for f in fields(GrpoSettings) if f.name not in own}
-    return GrpoSettings(
-        num_steps=planned_steps(profile, num_inputs),
-        seed=derive_seed(profile.run.seed, "trainer") % 2**32,
-        use_weights=section.confidence_weight == "advantage",
-        **values,
-    )
-
-
-@contextmanager
-def _journals(run: RunDirectory) -> Iterator[tuple[JsonlWriter, JsonlWriter]]:
-    """Open the journals of a training."""
-    if not run.checkpoints_path.exists():
-        run.rewind(0)
-    with closing(run.journal("metrics")) as metrics, closing(run.journal("stages")) as stage_file:
-        yield metrics, stage_file
-
-
-class _Recorder:
-    """Writes step and stage records and shows progress."""
-
-    def __init__(
-        self,
-        run: RunDirectory,
-        metrics: JsonlWriter,
-        stage_file: JsonlWriter,
-        progress: Progress,
-        plan: list[Stage],
-        settings: GrpoSettings,
-    ) -> None:
-        self._run = run
-        self._metrics = metrics
-        self._stage_file = stage_file
-        self._progress = progress
-        self._plan = plan
-        self._per_step = settings.num_iterations
-        self._records: list[dict[str, Any]] = []
-        self._shown = 0
-
-    def on_resume(self, step: int) -> None:
-        """Forget the records after the step that training goes on from."""
-        self._metrics.close()
-        self._stage_file.close()
-        self._run.rewind(step)
-        self._records = self._run.read_journal("metrics")
-        self._metrics = self._run.journal("metrics")
-        self._stage_file = self._run.journal("stages")
-        self._progress.advance(step)
-        self._shown = step
-
-    def on_step(self, record: dict[str, Any]) -> None:
-        """Keep the record of a step, and that of a stage when one ends."""
-        self._metrics.append(record)
-        self._records.append(record)
-        step = int(record["step"])
-        shown = {"reward": f"{record['reward']:.3f}", "open": record["num_open"]}
-        if "kl" in record:
-            shown["kl"] = f"{record['kl']:.4f}"
-        self._progress.advance(step - self._shown, **shown)
-        self._shown = step
-        for stage in self._plan:
-            if stage.end_step * self._per_step == step:
-                self._stage_file.append(self._stage_record(stage, step))
-
-    def finish(self) -> None:
-        """Close the journals; safe to call twice."""
-        self._metrics.close()
-        self._stage_file.close()
-
-    def _stage_record(self, stage: Stage, step: int) -> dict[str, Any]:
-        first = stage.first_step * self._per_step
-        inside = [r for r in self._records if first < r["step"] <= step]
-        means = {}
-        for name in _STAGE_MEANS:
-            values = [r[name] for r in inside if r.get(name) is not None]
-            if values:
-                means[name] = round(sum(values) / len(values), 6)
-        return {
-            "step": step,
-            "stage": stage.number,
-            "steps": step - first,
-            "num_open": stage.num_open,
-            "open_share": inside[-1]["open_share"] if inside else None,
-            **means,
-        }

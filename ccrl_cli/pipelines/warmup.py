@@ -21,7 +21,7 @@ from ccrl_cli.data.prompts import (
     render,
 )
 from ccrl_cli.data.type_names import TypeNames
-from ccrl_cli.errors import PreconditionError
+from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.manifest import hardware, package_versions
 from ccrl_cli.pipelines.start import base_start, warmup_digest, warmup_path
 from ccrl_cli.store.atomic import write_json
@@ -61,9 +61,15 @@ def warmup(profile: Profile, *, reporter: Reporter) -> WarmupResult:
 
     Raises:
         PreconditionError: a package or the model is missing, or no example is left.
+        UsageError: the profile names a finished warm-up, which must not be overwritten.
     """
     started = time.perf_counter()
     section = profile.warmup
+    if section.folder:
+        raise UsageError(
+            f"the profile starts from the finished warm-up in {section.folder}",
+            hint="unset it to make one of this run: --set warmup.folder=",
+        )
     start = base_start(profile, profile.model.name, reporter)
     digest = warmup_digest(profile)
     out = warmup_path(profile)

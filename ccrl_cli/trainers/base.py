@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from ccrl_cli.core.collapse import Alarm, GuardLimits
 from ccrl_cli.core.rewards import RewardWeights, Target
 
 
@@ -16,22 +17,30 @@ class TrainInput:
     Attributes:
         input_id: identifier of the input.
         prompt: rendered chat prompt.
-        target: pseudo-label to be rewarded against.
+        target: pseudo-label to be rewarded against; of a source input, its gold label.
         weight: factor on the advantages of this input's rollouts.
+        types: prompt name -> type identifier, to parse answers with.
     """
 
     input_id: str
     prompt: str
     target: Target
     weight: float = 1.0
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class GrpoSettings:
     """Every option of GRPO that moves numbers; none is left to a library's default.
 
-    The fields are those of the profile's ``[training]`` section, which documents them, plus
-    ``num_steps`` (optimiser steps of the run) and ``seed``.
+    The fields are those of the profile's ``[training]`` section, which documents them, plus:
+
+    Attributes:
+        num_steps: optimiser steps of the run.
+        seed: seed of rollouts, probe and libraries.
+        use_weights: advantages are scaled by the weight of their input.
+        replayed: prompts of each step that are labelled source inputs.
+        guard: limits of the collapse guard; None: off.
     """
 
     num_steps: int
@@ -62,7 +71,44 @@ class GrpoSettings:
     keep_checkpoints: int
     probe_size: int
     probe_every_steps: int
+    keep: str = "last"
+    sanity_check: bool = True
     use_weights: bool = False
+    replayed: int = 0
+    guard: GuardLimits | None = None
+
+    @property
+    def saving_steps(self) -> int:
+        """Steps between two checkpoints, rounded up to whole sets of rollouts.
+
+        A checkpoint inside one would have to hold the rollouts too: a resume draws them anew.
+        """
+        return -(-self.save_every_steps // self.num_iterations) * self.num_iterations
+
+
+class LabelRefresher(Protocol):
+    """A dynamic curriculum: takes rollouts as evidence, and changes targets and order now and then.
+
+    What it changes reaches the trainer through the task's mapping of inputs and the sampler.
+    """
+
+    def observe(self, input_id: str, texts: list[str], mean_logprobs: list[float]) -> None:
+        """Take the rollouts of one group as evidence."""
+
+    def after_step(self, step: int, model: Any) -> dict[str, Any]:
+        """Refresh if it is time; return what the record of the step gains."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that later refreshes depend on, as plain JSON values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+
+    def save_weights(self, folder: Any) -> None:
+        """Write weights that belong to the state, if there are any."""
+
+    def load_weights(self, folder: Any) -> None:
+        """Read what `save_weights` wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +116,27 @@ class TrainTask:
     """What is trained on.
 
     Attributes:
-        inputs: training inputs by id.
-        types: prompt name -> type identifier, to parse answers with.
+        inputs: target inputs by id; a refresher may exchange them while training goes on.
         reward: weights of the reward parts.
-        probe_prompts: prompts of the fixed batch on which the KL to the start is measured.
+        probe: fixed batch of target inputs on which KL and reward are measured.
+        replay: labelled source inputs by id.
+        source_probe: fixed batch of labelled source inputs on which retention is measured.
+        refresher: the dynamic curriculum, if there is one.
+        noise_seed: a control: the overlap is replaced by uniform noise in [0, 1) from this seed.
     """
 
     inputs: Mapping[str, TrainInput]
-    types: Mapping[str, str]
     reward: RewardWeights
-    probe_prompts: tuple[str, ...] = ()
+    probe: tuple[TrainInput, ...] = ()
+    replay: Mapping[str, TrainInput] = field(default_factory=dict)
+    source_probe: tuple[TrainInput, ...] = ()
+    refresher: LabelRefresher | None = None
+    noise_seed: int | None = None
+
+    def find(self, input_id: str) -> tuple[TrainInput, bool]:
+        """Return an input, and whether it is a labelled source input."""
+        own = self.inputs.get(input_id)
+        return (own, False) if own is not None else (self.replay[input_id], True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +146,28 @@ class TrainHooks:
     Attributes:
         on_step: called with the record of each optimiser step.
         on_resume: called with the step that training goes on from, before the first new step.
+        say: called with what the user should know.
     """
 
     on_step: Callable[[dict[str, Any]], None]
     on_resume: Callable[[int], None] = field(default=lambda _step: None)
+    say: Callable[[str], None] = field(default=lambda _message: None)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a training did: steps in all, the step it resumed from, seconds by part."""
+    """What a training did.
+
+    Attributes:
+        steps: optimiser steps in all.
+        resumed_from: the step it resumed from.
+        seconds: wall seconds by part.
+        kept_step: step whose weights the model holds now; 0 is the start.
+        alarm: the rule of the collapse guard that ended it, if one did.
+    """
 
     steps: int
     resumed_from: int
     seconds: Mapping[str, float]
+    kept_step: int = 0
+    alarm: Alarm | None = None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,146 +11,129 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from ccrl_cli.core.curriculum import CurriculumSampler
-from ccrl_cli.errors import PartialError
+from ccrl_cli.core.replay import ReplayDraws, place_in_step
 from ccrl_cli.models.loading import LoadedModel, memory_errors
-from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
-from ccrl_cli.trainers.probe import KlProbe
-from ccrl_cli.trainers.rollouts import Rewards, Rollouts
+from ccrl_cli.trainers import ranks
+from ccrl_cli.trainers.arguments import grpo_arguments
+from ccrl_cli.trainers.base import GrpoSettings, LabelRefresher, TrainHooks, TrainResult, TrainTask
+from ccrl_cli.trainers.checkpoints import (
+    checkpoint_step,
+    last_complete_checkpoint,
+    read_state,
+    write_state,
+)
+from ccrl_cli.trainers.guard import Guard
+from ccrl_cli.trainers.probe import Probe
+from ccrl_cli.trainers.recording import StepRecorder
+from ccrl_cli.trainers.rollouts import Decoder, Rewards, Rollouts, merged_decoder
+from ccrl_cli.trainers.sanity import (
+    check_first_batch,
+    check_first_gradient,
+    gradients_are_finite,
+)
 from ccrl_cli.trainers.seeding import seed_libraries
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is used on purpose
 
-SAMPLER_FILE = "curriculum.json"
-"""State of the sampler, inside a checkpoint."""
 
-
-def draws_dataset(sampler: CurriculumSampler, task: TrainTask) -> Dataset:
-    """Return a data set whose row i is the curriculum's draw i, made when it is asked for.
+def draws_dataset(sampler: CurriculumSampler, task: TrainTask, settings: GrpoSettings) -> Dataset:
+    """Return a data set whose row i is the run's prompt i, drawn when it is asked for.
 
     So the library's own sampler only has to count, and prefetching or skipping rows is harmless.
+    The last rows of each step are labelled source inputs, where replay is asked for.
     """
+    replays = ReplayDraws(tuple(task.replay), settings.seed)
+    size = settings.prompts_per_step
 
     def rows(batch: Mapping[str, list[int]]) -> dict[str, list[str]]:
-        drawn = [task.inputs[sampler.draw(int(index))] for index in batch["draw"]]
+        drawn = []
+        # A step is drawn as a whole, at the same time in every process: what is observed between
+        # two draws may change the later one.
+        last = max(int(row) for row in batch["draw"]) // size
+        sampler.draw((last + 1) * (size - settings.replayed) - 1)
+        for row in batch["draw"]:
+            replayed, number = place_in_step(int(row), size, settings.replayed)
+            key = replays.draw(number) if replayed else sampler.draw(number)
+            drawn.append(task.find(key)[0])
         return {
             "prompt": [row.prompt for row in drawn],
             "input_id": [row.input_id for row in drawn],
         }
 
-    dataset = Dataset.from_dict({"draw": list(range(len(sampler)))})
+    steps = -(-settings.num_steps // settings.num_iterations)
+    dataset = Dataset.from_dict({"draw": list(range(steps * size))})
     dataset.set_transform(rows)
     return dataset
 
 
-def grpo_arguments(
-    settings: GrpoSettings, work: Path, reward_weights: list[float], *, device: str
-) -> GRPOConfig:
-    """Return TRL's arguments, each that moves numbers given by name.
-
-    Args:
-        settings: options of the run.
-        work: folder of the checkpoints.
-        reward_weights: weights of the reward functions.
-        device: ``cuda`` or ``cpu``.
-    """
-    rows = settings.prompts_per_step * settings.num_generations
-    accumulation = rows // settings.micro_batch_size
-    return GRPOConfig(
-        output_dir=str(work),
-        max_steps=settings.num_steps,
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=accumulation,
-        steps_per_generation=accumulation,
-        num_generations=settings.num_generations,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_scheduler,
-        warmup_steps=math.ceil(settings.lr_warmup_ratio * settings.num_steps),
-        weight_decay=settings.weight_decay,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        max_grad_norm=settings.max_grad_norm,
-        optim=settings.optimizer,
-        beta=settings.beta,
-        epsilon=settings.epsilon,
-        epsilon_high=settings.epsilon_high,
-        delta=None,
-        loss_type=settings.loss_type,
-        scale_rewards=settings.scale_rewards,
-        num_iterations=settings.num_iterations,
-        importance_sampling_level="token",
-        multi_objective_aggregation=settings.multi_objective_aggregation,
-        mask_truncated_completions=settings.mask_truncated_completions,
-        top_entropy_quantile=1.0,
-        sync_ref_model=False,
-        disable_dropout=False,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-        max_completion_length=settings.max_completion_tokens,
-        reward_weights=reward_weights,
-        shuffle_dataset=False,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        bf16=False,
-        fp16=False,
-        use_vllm=False,
-        use_liger_kernel=False,
-        log_completions=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=settings.save_every_steps,
-        save_total_limit=settings.keep_checkpoints,
-        report_to="none",
-        seed=settings.seed,
-        data_seed=settings.seed,
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-        use_cpu=device != "cuda",
-    )
-
-
 class WeightedGrpoTrainer(GRPOTrainer):
-    """GRPO with a weight for each input on its advantages.
+    """GRPO with a weight for each input on its advantages, and a look at the first batch.
 
     A weight on the reward would cancel where advantages are divided by their group's spread.
     """
 
-    input_weights: Mapping[str, float]
+    weight_of: Callable[[str], float]
+    check_rows: int = 0
+    first_batch: Mapping[str, float] = {}
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the policy too: beside a reference adapter the library loads that one alone."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        policy = model if model is not None else self.model
+        if "ref" in getattr(policy, "peft_config", {}):
+            policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+            policy.set_adapter("default")
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        weights = [self.input_weights[row["input_id"]] for row in inputs]
+        if self.check_rows and self.state.global_step == 0:
+            self.first_batch = check_first_batch(self, output, self.check_rows)
+        weights = [self.weight_of(row["input_id"]) for row in inputs]
         output["advantages"] = output["advantages"] * torch.tensor(
             weights, dtype=output["advantages"].dtype, device=output["advantages"].device
         )
         return output
 
 
-class _Telemetry(TrainerCallback):
-    """Writes the record of each step, saves the sampler, stops on numbers that are not finite."""
+class _Watcher(TrainerCallback):
+    """Ties the library's events to the run: records, checkpoints, checks of gradients."""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
 
-    def on_log(self, _args: Any, state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Remember the policy that rollouts are drawn from."""
+        if state.global_step % self._run.settings.num_iterations == 0:
+            self._run.guard.before_step()
+
+    def on_pre_optimizer_step(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Keep gradients that are not finite away from the weights."""
+        model = self._run.trainer.model
+        if state.global_step == 0 and self._run.settings.sanity_check:
+            check_first_gradient(model)
+        elif not gradients_are_finite(model):
+            model.zero_grad(set_to_none=True)
+
+    def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Make one record of a step out of the library's numbers and ours."""
         if logs and "loss" in logs:
-            self._run.record(state.global_step, logs)
+            self._run.after_step(state.global_step, logs)
+        if self._run.stopped:
+            # The state beyond an alarm is of no use to a resume.
+            control.should_training_stop = True
+            control.should_save = False
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Put the sampler's state into the checkpoint."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self._run.save_sampler(folder)
+        """Put our state into the checkpoint."""
+        if state.is_world_process_zero and not self._run.stopped:
+            self._run.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class _Run:
-    """One training: the trainer, and what is measured around it."""
+    """One training: TRL's trainer, and what belongs to it on our side."""
 
     def __init__(
         self,
@@ -163,96 +143,98 @@ class _Run:
         settings: GrpoSettings,
         hooks: TrainHooks,
         work: Path,
+        decode: Decoder,
     ) -> None:
-        self.sampler, self.settings, self.hooks = sampler, settings, hooks
-        self.rollouts = Rollouts(loaded, settings)
-        self.rewards = Rewards(task, settings, loaded.end_ids)
-        self.probe = KlProbe(loaded, task.probe_prompts, settings)
+        self.task, self.sampler, self.settings, self.hooks = task, sampler, settings, hooks
+        rollouts = Rollouts(loaded, settings, decode)
+        rewards = Rewards(task, settings, rollouts)
+        self.probe = Probe(loaded, task, settings, decode)
+        self.guard = Guard(
+            loaded.model, settings, has_probe=bool(task.probe[: settings.probe_size])
+        )
+        arguments = grpo_arguments(
+            settings,
+            work,
+            rewards.weights(),
+            device=loaded.device,
+            processes=ranks.world_size(),
+        )
         self.trainer = WeightedGrpoTrainer(
             model=loaded.model,
-            reward_funcs=self.rewards.functions(),
-            args=grpo_arguments(settings, work, self.rewards.weights(), device=loaded.device),
-            train_dataset=draws_dataset(sampler, task),
+            reward_funcs=rewards.functions(),
+            args=arguments,
+            train_dataset=draws_dataset(sampler, task, settings),
             processing_class=loaded.tokenizer,
-            rollout_func=self.rollouts,
-            callbacks=[_Telemetry(self)],
+            rollout_func=rollouts,
+            callbacks=[_Watcher(self)],
         )
         self.trainer.remove_callback(PrinterCallback)
-        self.trainer.input_weights = {
-            key: row.weight if settings.use_weights else 1.0 for key, row in task.inputs.items()
-        }
-        self.seconds = {"generate": 0.0, "score": 0.0, "train": 0.0, "probe": 0.0}
-        self._clock = time.perf_counter()
+        self.trainer.check_rows = settings.micro_batch_size if settings.sanity_check else 0
+        self.trainer.weight_of = self._weight
+        self.recorder = StepRecorder(rollouts, rewards, sampler, settings)
+        self.start: dict[str, float] = {}
+        self.stopped = False
 
-    def record(self, step: int, logs: Mapping[str, float]) -> None:
-        """Hand out the record of a step; raises PartialError on a loss that is not finite."""
-        drawn = [input_id for input_id, _ in self.rewards.groups]
-        for input_id, spread in self.rewards.groups:
-            self.sampler.observe(input_id, spread)
-        self.rewards.groups.clear()
-        generation_step = (step - 1) // self.settings.num_iterations
-        schedule = self.sampler.schedule
-        parts = self._split_seconds()
-        record: dict[str, Any] = {
-            "step": step,
-            "inputs": drawn,
-            "num_open": schedule.num_open(generation_step),
-            "open_share": schedule.num_open(generation_step) / schedule.num_inputs,
-            "loss": logs["loss"],
-            "gradient_norm": logs.get("grad_norm"),
-            "learning_rate": logs.get("learning_rate"),
-            "entropy": logs.get("entropy"),
-            **self.rewards.statistics.take(),
-            **{f"seconds_{name}": round(value, 4) for name, value in parts.items()},
-            "tokens_per_second": round(self._tokens / max(1e-9, sum(parts.values())), 1),
-        }
-        if "kl" in logs:
-            record["kl_rollouts"] = logs["kl"]
+    def _weight(self, input_id: str) -> float:
+        """Return the factor on an input's advantages, as it is now."""
+        return self.task.find(input_id)[0].weight if self.settings.use_weights else 1.0
+
+    def begin(self) -> None:
+        """Look at the starting policy."""
+        if self.probe:
+            with self.recorder.timed("probe"):
+                self.start = self.probe.measure(self.trainer)
+            self.guard.start(self.start)
+        self.recorder.restart_clock()
+
+    def resume(self, checkpoint: Path) -> None:
+        """Take over the state of a checkpoint."""
+        state = read_state(checkpoint)
+        self.sampler.load_state_dict(state["sampler"])
+        self.guard.load_state_dict(state["guard"])
+        self.guard.load_weights(checkpoint)
+        if self.task.refresher is not None:
+            self.task.refresher.load_state_dict(state["refresher"])
+            self.task.refresher.load_weights(checkpoint)
+        self.recorder.restart_clock()
+
+    def after_step(self, step: int, logs: Mapping[str, float]) -> None:
+        """Record a step, tell sampler, refresher and guard of it."""
+        record = self.recorder.record(step, logs)
+        if step == 1:
+            record.update({f"start_{name}": value for name, value in self.start.items()})
+            record.update(self.trainer.first_batch)
         if self.probe.is_due(step):
-            started = time.perf_counter()
-            record["kl"] = self.probe.measure(self.trainer)
-            record["seconds_probe"] = round(time.perf_counter() - started, 4)
-            self.seconds["probe"] += time.perf_counter() - started
-        self._clock = time.perf_counter()
+            with self.recorder.timed("probe", record):
+                record.update(self.probe.measure(self.trainer))
+        if self.task.refresher is not None:
+            with self.recorder.timed("refresh", record):
+                record.update(self._refresh(step, self.task.refresher))
+        alarm = self.guard.observe(record)
+        self.stopped = bool(ranks.from_first(alarm is not None))
+        if alarm is not None:
+            record["stopped_by"] = alarm.rule
+        self.recorder.restart_clock()
         self.hooks.on_step(record)
-        numbers = [logs["loss"], logs.get("grad_norm", 0.0)]
-        if not all(math.isfinite(float(number)) for number in numbers):
-            raise PartialError(
-                f"training step {step} gave a loss or gradient that is not finite",
-                hint="lower training.learning_rate; the last checkpoint is kept",
-            )
 
-    def _split_seconds(self) -> dict[str, float]:
-        """Split the time since the last record into generate, score and train."""
-        total = time.perf_counter() - self._clock
-        parts = {"generate": self.rollouts.seconds, "score": self.rewards.seconds}
-        parts["train"] = max(0.0, total - sum(parts.values()))
-        self._tokens = self.rollouts.tokens
-        self.rollouts.seconds = self.rewards.seconds = 0.0
-        self.rollouts.tokens = 0
-        for name, value in parts.items():
-            self.seconds[name] += value
-        return parts
+    def _refresh(self, step: int, refresher: LabelRefresher) -> dict[str, Any]:
+        for input_id, texts, logprobs in self.recorder.take_answers():
+            if input_id in self.task.inputs:
+                refresher.observe(input_id, texts, logprobs)
+        return refresher.after_step(step, self.trainer.accelerator.unwrap_model(self.trainer.model))
 
-    def save_sampler(self, folder: Path) -> None:
-        """Write the sampler's state beside a checkpoint's weights."""
-        place = folder / SAMPLER_FILE
-        fresh = place.with_suffix(".new")
-        fresh.write_text(json.dumps(self.sampler.state_dict()), encoding="utf-8")
-        fresh.replace(place)
-
-
-def last_complete_checkpoint(work: Path) -> Path | None:
-    """Return the newest checkpoint that holds everything a resume needs, else None."""
-    found = sorted(
-        (p for p in work.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
-        key=lambda p: int(p.name.split("-")[-1]),
-        reverse=True,
-    )
-    for folder in found:
-        if (folder / SAMPLER_FILE).is_file() and (folder / "trainer_state.json").is_file():
-            return folder
-    return None
+    def save(self, folder: Path) -> None:
+        """Write our state beside a checkpoint's weights."""
+        refresher = self.task.refresher
+        self.guard.save_weights(folder)
+        if refresher is not None:
+            refresher.save_weights(folder)
+        state = {
+            "sampler": self.sampler.state_dict(),
+            "guard": self.guard.state_dict(),
+            "refresher": refresher.state_dict() if refresher is not None else None,
+        }
+        write_state(folder, state)
 
 
 def train_grpo(
@@ -262,8 +244,12 @@ def train_grpo(
     settings: GrpoSettings,
     work: Path,
     hooks: TrainHooks,
+    decode: Decoder | None = None,
 ) -> TrainResult:
     """Train the adapter of a model; goes on from the last complete checkpoint in `work`.
+
+    When it returns the model holds the last policy or the best one, as ``settings.keep`` says;
+    after an alarm of the collapse guard always the best.
 
     Args:
         loaded: model with a trainable LoRA adapter named ``default``.
@@ -272,19 +258,26 @@ def train_grpo(
         settings: options of GRPO.
         work: folder of the checkpoints.
         hooks: where records go.
+        decode: how answers are drawn; None: with the adapter folded into the weights.
 
     Raises:
-        PartialError: the loss or its gradient is not finite; checkpoints are kept.
+        PreconditionError: the checks before the first update failed.
+        UsageError: the step cannot be shared out among the processes.
     """
     seed_libraries(settings.seed)
-    run = _Run(loaded, task, sampler, settings, hooks, work)
+    run = _Run(loaded, task, sampler, settings, hooks, work, decode or merged_decoder(loaded))
     checkpoint = last_complete_checkpoint(work)
     resumed_from = 0
     if checkpoint is not None:
-        resumed_from = int(checkpoint.name.split("-")[-1])
-        sampler.load_state_dict(json.loads((checkpoint / SAMPLER_FILE).read_text(encoding="utf-8")))
+        resumed_from = checkpoint_step(checkpoint)
+        run.resume(checkpoint)
         hooks.on_resume(resumed_from)
+    else:
+        run.begin()
     with memory_errors("training.micro_batch_size"):
         run.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     run.trainer.model.eval()
-    return TrainResult(run.trainer.state.global_step, resumed_from, dict(run.seconds))
+    kept = steps = run.trainer.state.global_step
+    if run.guard.alarm is not None or settings.keep == "best":
+        kept = run.guard.restore()
+    return TrainResult(steps, resumed_from, run.recorder.totals, kept, run.guard.alarm)

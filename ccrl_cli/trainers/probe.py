@@ -1,7 +1,8 @@
-"""KL of the policy to where it started, on a fixed batch of prompts."""
+"""A fixed batch of prompts, answered now and then: distance to the start, reward, retention."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import torch
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models.decoding import PromptRequest, Sampling, decode_batch, left_pad
+from ccrl_cli.models.decoding import PromptRequest, Sampling, left_pad
 from ccrl_cli.models.loading import LoadedModel
-from ccrl_cli.models.merging import merged_adapter
-from ccrl_cli.trainers.base import GrpoSettings
+from ccrl_cli.trainers.base import GrpoSettings, TrainInput, TrainTask
+from ccrl_cli.trainers.rollouts import Decoder, score_answer
+
+Answered = tuple[TrainInput, list[int], list[int]]
+"""An input, its prompt tokens, its answer tokens."""
 
 
 def k3(policy: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
@@ -26,55 +30,105 @@ def k3(policy: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
     return difference.exp() - 1 - difference
 
 
-class KlProbe:
+class Probe:
     """Draws answers to fixed prompts with fixed seeds and compares policy and start on them.
 
     The adapter's starting weights are kept; the start is the same model with them put back. So
     it costs one forward pass, whatever ``beta`` is, and no second model.
     """
 
-    def __init__(self, loaded: LoadedModel, prompts: Sequence[str], settings: GrpoSettings) -> None:
+    def __init__(
+        self, loaded: LoadedModel, task: TrainTask, settings: GrpoSettings, decode: Decoder
+    ) -> None:
         self._loaded = loaded
+        self._task = task
         self._settings = settings
-        self._prompts = [loaded.encode(prompt) for prompt in prompts[: settings.probe_size]]
+        self._decode = decode
+        self._items = [*task.probe[: settings.probe_size], *task.source_probe]
+        self._prompts = [loaded.encode(item.prompt) for item in self._items]
         self._start = {
-            name: parameter.detach().clone() for name, parameter in _adapter_weights(loaded.model)
+            name: parameter.detach().clone() for name, parameter in adapter_weights(loaded.model)
         }
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to measure."""
+        return bool(self._items)
 
     def is_due(self, step: int) -> bool:
         """Return whether the probe is measured after this step."""
         last = step == self._settings.num_steps
-        return bool(self._prompts) and (last or step % self._settings.probe_every_steps == 0)
+        return bool(self._items) and (last or step % self._settings.probe_every_steps == 0)
 
-    def measure(self, trainer: Any) -> float:
-        """Return the mean k3 estimate over the tokens of the probe's answers (nats a token)."""
+    def measure(self, trainer: Any) -> dict[str, float]:
+        """Return what the policy's answers say.
+
+        ``kl``: mean k3 estimate over the tokens of the target answers (nats a token).
+        ``probe_reward`` and ``probe_f1``: against the pseudo-labels. ``source_f1``: F1 of mentions
+        on labelled source inputs, mean over them.
+        """
         model = trainer.accelerator.unwrap_model(trainer.model)
         was_training = model.training
         model.eval()
         try:
-            rows = self._answers(model)
-            policy = self._logprobs(model, rows)
-            with self._at_start(model):
-                start = self._logprobs(model, rows)
+            answered = self._answers(model)
+            own = [row for row in answered if row[0].input_id in self._task.inputs]
+            values = self._scores(answered)
+            if own:
+                policy = self._logprobs(model, own)
+                with self._at_start(model):
+                    start = self._logprobs(model, own)
+                values["kl"] = float(k3(policy, start).mean())
         finally:
             model.train(was_training)
-        return float(k3(policy, start).mean())
+        return values
 
-    def _answers(self, model: Any) -> list[tuple[list[int], list[int]]]:
+    def _scores(self, answered: Sequence[Answered]) -> dict[str, float]:
+        ends = frozenset(self._loaded.end_ids)
+        # The label as it is now: a refresh may have changed it.
+        rows = [
+            score_answer(
+                self._task.inputs.get(item.input_id, item),
+                self._loaded.text(tokens),
+                tokens,
+                self._task,
+                ends,
+            )
+            for item, _, tokens in answered
+        ]
+        own = [row for row in rows if not row.replayed]
+        source = [row for row in rows if row.replayed]
+        values = {}
+        if own:
+            values["probe_reward"] = math.fsum(row.total for row in own) / len(own)
+            values["probe_f1"] = math.fsum(row.f1 for row in own) / len(own)
+        if source:
+            values["source_f1"] = math.fsum(row.f1 for row in source) / len(source)
+        return values
+
+    def _answers(self, model: Any) -> list[Answered]:
         requests = [
             PromptRequest(place, ids, [derive_seed(self._settings.seed, "probe", place)])
             for place, ids in enumerate(self._prompts)
         ]
         sampling = Sampling(1.0, self._settings.max_completion_tokens)
-        ends, pad = self._loaded.end_ids, self._loaded.pad_id
-        with merged_adapter(model):
-            found = sorted(decode_batch(model, requests, sampling, end_ids=ends, pad_id=pad))
-        return [(self._prompts[place], samples[0].token_ids) for place, samples in found]
+        found = self._decode(model, requests, sampling)
+        return [
+            (item, self._prompts[place], found[place][0].token_ids)
+            for place, item in enumerate(self._items)
+        ]
 
-    def _logprobs(self, model: Any, rows: list[tuple[list[int], list[int]]]) -> torch.Tensor:
+    def _logprobs(self, model: Any, rows: Sequence[Answered]) -> torch.Tensor:
         """Return the log-probabilities of all answer tokens in one vector."""
-        ids, mask = left_pad([p + a for p, a in rows], self._loaded.pad_id, model.device)
-        kept = max(len(answer) for _, answer in rows)
+        size = self._settings.micro_batch_size
+        parts = [
+            self._batch_logprobs(model, rows[first : first + size])
+            for first in range(0, len(rows), size)
+        ]
+        return torch.cat(parts)
+
+    def _batch_logprobs(self, model: Any, rows: Sequence[Answered]) -> torch.Tensor:
+        ids, mask = left_pad([p + a for _, p, a in rows], self._loaded.pad_id, model.device)
+        kept = max(len(answer) for _, _, answer in rows)
         with torch.no_grad():
             logits = model(
                 input_ids=ids,
@@ -82,31 +136,33 @@ class KlProbe:
                 position_ids=(mask.cumsum(dim=-1) - 1).clamp(min=0),
                 logits_to_keep=kept + 1,
                 use_cache=False,
-            ).logits[:, :-1]
+            ).logits[:, -kept - 1 : -1]
         logprobs = logits.float().log_softmax(dim=-1)
         chosen = logprobs.gather(-1, ids[:, -kept:, None]).squeeze(-1)
-        return torch.cat([chosen[i, kept - len(a) :] for i, (_, a) in enumerate(rows)])
+        return torch.cat([chosen[i, kept - len(a) :] for i, (_, _, a) in enumerate(rows)])
 
     @contextmanager
     def _at_start(self, model: Any) -> Iterator[None]:
         """Put the starting weights back for a moment."""
-        now = {}
-        with torch.no_grad():
-            for name, parameter in _adapter_weights(model):
-                now[name] = parameter.detach().clone()
-                parameter.copy_(self._start[name])
+        now = {name: value.detach().clone() for name, value in adapter_weights(model)}
+        write_adapter(model, self._start)
         try:
             yield
         finally:
-            with torch.no_grad():
-                for name, parameter in _adapter_weights(model):
-                    parameter.copy_(now[name])
+            write_adapter(model, now)
 
 
-def _adapter_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
+def adapter_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
     """Return the weights of the adapter that is trained."""
     return [
         (name, parameter)
         for name, parameter in model.named_parameters()
         if ".lora_" in name and ".default." in name
     ]
+
+
+def write_adapter(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    """Put weights of the adapter in the place of what it holds."""
+    with torch.no_grad():
+        for name, parameter in adapter_weights(model):
+            parameter.copy_(weights[name])

@@ -3,112 +3,130 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ccrl_cli.core.parsing import parse_completion
-from ccrl_cli.core.rewards import score
-from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.core.rewards import entity_f1, score
+from ccrl_cli.core.seeds import derive_seed, uniform_stream
+from ccrl_cli.core.telemetry import RolloutRow
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
 from ccrl_cli.models.loading import LoadedModel
 from ccrl_cli.models.merging import merged_adapter
-from ccrl_cli.trainers.base import GrpoSettings, TrainTask
+from ccrl_cli.trainers import ranks
+from ccrl_cli.trainers.base import GrpoSettings, TrainInput, TrainTask
 
 PARTS = ("overlap", "format", "length")
 """Parts of the reward, each logged by name."""
 
-
-class RolloutStatistics:
-    """Means over the rollouts since the last record."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
-
-    def add(self, **values: float) -> None:
-        """Add one observation of each value."""
-        for name, value in values.items():
-            self._sums[name] += value
-            self._counts[name] += 1
-
-    def take(self) -> dict[str, float]:
-        """Return the means and start anew."""
-        means = {name: self._sums[name] / count for name, count in self._counts.items()}
-        self._sums.clear()
-        self._counts.clear()
-        return means
+Decoder = Callable[[Any, Sequence[PromptRequest], Sampling], dict[Any, list[Sample]]]
+"""Answers by request key, of a model in eval mode."""
 
 
-class Rollouts:
-    """Samples G answers of each prompt from the policy, each from a seed of its own.
+def merged_decoder(loaded: LoadedModel) -> Decoder:
+    """Return a decoder with the adapter folded into the weights.
 
-    Called by TRL as ``rollout_func(prompts, trainer)``.
+    Weights are changed in place and put back, so steps that a GPU recorded once are replayed in
+    every later step of the training.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: GrpoSettings) -> None:
-        self._loaded = loaded
-        self._settings = settings
-        self.seconds = 0.0
-        self.tokens = 0
-
-    def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
-        """Return prompt ids, completion ids and log-probabilities for each row."""
-        started = time.perf_counter()
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        step = trainer.state.global_step
-        group = self._settings.num_generations
-        requests = []
-        for first in range(0, len(prompts), group):
-            seeds = [
-                derive_seed(self._settings.seed, "rollout", step, first + g)
-                for g in range(len(prompts[first : first + group]))
-            ]
-            requests.append(PromptRequest(first, self._loaded.encode(prompts[first]), seeds))
-        samples = self._decode(model, requests)
-        rows: dict[str, list[Any]] = {"prompt_ids": [], "completion_ids": [], "logprobs": []}
-        for request in requests:
-            for sample in samples[request.key]:
-                rows["prompt_ids"].append(list(request.token_ids))
-                rows["completion_ids"].append(sample.token_ids)
-                rows["logprobs"].append(sample.logprobs)
-                self.tokens += len(sample.token_ids)
-        self.seconds += time.perf_counter() - started
-        return rows
-
-    def _decode(self, model: Any, requests: Sequence[PromptRequest]) -> dict[Any, list[Sample]]:
-        settings = self._settings
-        sampling = Sampling(
-            settings.temperature, settings.max_completion_tokens, settings.top_p, settings.top_k
-        )
+    def decode(
+        model: Any, requests: Sequence[PromptRequest], sampling: Sampling
+    ) -> dict[Any, list[Sample]]:
         was_training = model.training
         model.eval()
         try:
             with merged_adapter(model):
                 return dict(
                     decode_batch(
-                        model,
-                        requests,
-                        sampling,
-                        end_ids=self._loaded.end_ids,
-                        pad_id=self._loaded.pad_id,
+                        model, requests, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
                     )
                 )
         finally:
             model.train(was_training)
 
+    return decode
+
+
+class Rollouts:
+    """Samples G answers of each prompt from the policy, each from a seed of its own.
+
+    Called by TRL as ``rollout_func(prompts, trainer)``. The seeds belong to a row of the whole
+    step, whichever process it falls to.
+    """
+
+    def __init__(self, loaded: LoadedModel, settings: GrpoSettings, decode: Decoder) -> None:
+        self._loaded = loaded
+        self._settings = settings
+        self._decode = decode
+        self.seconds = 0.0
+        self.tokens = 0
+        self.samples: list[Sample] = []
+
+    def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
+        """Return prompt ids, completion ids and log-probabilities for each row."""
+        started = time.perf_counter()
+        settings = self._settings
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        step = trainer.state.global_step
+        before = ranks.rank() * len(prompts)
+        requests = []
+        for first in range(0, len(prompts), settings.num_generations):
+            group = range(first, min(first + settings.num_generations, len(prompts)))
+            seeds = [derive_seed(settings.seed, "rollout", step, before + row) for row in group]
+            requests.append(PromptRequest(first, self._loaded.encode(prompts[first]), seeds))
+        sampling = Sampling(
+            settings.temperature, settings.max_completion_tokens, settings.top_p, settings.top_k
+        )
+        samples = self._decode(model, requests, sampling)
+        rows: dict[str, list[Any]] = {"prompt_ids": [], "completion_ids": [], "logprobs": []}
+        self.samples = []
+        for request in requests:
+            for sample in samples[request.key]:
+                rows["prompt_ids"].append(list(request.token_ids))
+                rows["completion_ids"].append(sample.token_ids)
+                rows["logprobs"].append(sample.logprobs)
+                self.samples.append(sample)
+                self.tokens += len(sample.token_ids)
+        self.seconds += time.perf_counter() - started
+        return rows
+
+
+def score_answer(
+    item: TrainInput, text: str, tokens: Sequence[int], task: TrainTask, ends: Iterable[int]
+) -> RolloutRow:
+    """Score one answer against the label of its input."""
+    parse = parse_completion(text, item.types)
+    parts = score(parse, item.target, task.reward, num_tokens=len(tokens))
+    return RolloutRow(
+        input_id=item.input_id,
+        replayed=item.input_id not in task.inputs,
+        total=parts["total"],
+        overlap=parts["overlap"],
+        form=parts["format"],
+        length=parts["length"],
+        f1=entity_f1(parse, item.target),
+        entities=len(parse.entities),
+        label_entities=item.target.size,
+        outcome=parse.outcome,
+        tokens=len(tokens),
+        truncated=not tokens or tokens[-1] not in ends,
+    )
+
 
 class Rewards:
-    """Scores answers against pseudo-labels, part by part, and keeps statistics of them."""
+    """Scores answers against labels, part by part, and keeps a row of each rollout."""
 
-    def __init__(self, task: TrainTask, settings: GrpoSettings, end_ids: Sequence[int]) -> None:
+    def __init__(self, task: TrainTask, settings: GrpoSettings, rollouts: Rollouts) -> None:
         self._task = task
-        self._end_ids = frozenset(end_ids)
+        self._rollouts = rollouts
+        self._end_ids = frozenset(rollouts._loaded.end_ids)
         self._group = settings.num_generations
-        self.statistics = RolloutStatistics()
-        self.groups: list[tuple[str, float]] = []
+        self.rows: list[RolloutRow] = []
+        self.answers: list[tuple[str, list[str], list[float]]] = []
         self.seconds = 0.0
-        self._parts: list[dict[str, float]] = []
+        self._last: list[RolloutRow] = []
 
     def functions(self) -> list[Callable[..., list[float]]]:
         """Return one reward function a part, in the order of `PARTS`; the first one scores."""
@@ -117,16 +135,18 @@ class Rewards:
             completions: list[str],
             completion_ids: list[list[int]],
             input_id: list[str],
+            trainer_state: Any = None,
             **_: Any,
         ) -> list[float]:
-            self._score(completions, completion_ids, input_id)
-            return [parts["overlap"] for parts in self._parts]
+            step = trainer_state.global_step if trainer_state is not None else 0
+            self._score(completions, completion_ids, input_id, step)
+            return [row.overlap for row in self._last]
 
         def well_formed(**_: Any) -> list[float]:
-            return [parts["format"] for parts in self._parts]
+            return [row.form for row in self._last]
 
         def length(**_: Any) -> list[float]:
-            return [parts["length"] for parts in self._parts]
+            return [row.length for row in self._last]
 
         well_formed.__name__ = "format"
         return [overlap, well_formed, length]
@@ -137,33 +157,33 @@ class Rewards:
         return [reward.overlap_weight, reward.format_weight, reward.length_weight]
 
     def _score(
-        self, completions: list[str], completion_ids: list[list[int]], input_ids: list[str]
+        self,
+        completions: list[str],
+        completion_ids: list[list[int]],
+        input_ids: list[str],
+        step: int = 0,
     ) -> None:
         started = time.perf_counter()
-        self._parts = []
-        totals = []
-        for text, tokens, input_id in zip(completions, completion_ids, input_ids, strict=True):
-            parse = parse_completion(text, self._task.types)
-            target = self._task.inputs[input_id].target
-            parts = score(parse, target, self._task.reward, num_tokens=len(tokens))
-            self._parts.append(parts)
-            totals.append(parts["total"])
-            self.statistics.add(
-                reward=parts["total"],
-                reward_overlap=parts["overlap"],
-                reward_format=parts["format"],
-                reward_length=parts["length"],
-                entities=float(len(parse.entities)),
-                empty_share=float(parse.outcome != "invalid" and not parse.entities),
-                invalid_share=float(parse.outcome == "invalid"),
-                valid_share=float(parse.outcome == "valid"),
-                truncated_share=float(not tokens or tokens[-1] not in self._end_ids),
-                answer_tokens=float(len(tokens)),
-            )
-        for first in range(0, len(totals), self._group):
-            group = totals[first : first + self._group]
-            mean = sum(group) / len(group)
-            spread = (sum((value - mean) ** 2 for value in group) / len(group)) ** 0.5
-            self.groups.append((input_ids[first], spread))
-            self.statistics.add(zero_spread_share=float(spread < 1e-9))
+        self._last = [
+            score_answer(self._task.find(key)[0], text, tokens, self._task, self._end_ids)
+            for text, tokens, key in zip(completions, completion_ids, input_ids, strict=True)
+        ]
+        if self._task.noise_seed is not None:
+            self._last = self._with_noise(self._last, step)
+        self.rows += self._last
+        if self._task.refresher is not None:
+            logprobs = [sample.mean_logprob for sample in self._rollouts.samples]
+            for first in range(0, len(completions), self._group):
+                here = slice(first, first + self._group)
+                self.answers.append((input_ids[first], completions[here], logprobs[here]))
         self.seconds += time.perf_counter() - started
+
+    def _with_noise(self, rows: list[RolloutRow], step: int) -> list[RolloutRow]:
+        """Return rows whose overlap is uniform noise in [0, 1), other at each step and process."""
+        assert self._task.noise_seed is not None
+        seed = derive_seed(self._task.noise_seed, "noise", step, ranks.rank())
+        weight = self._task.reward.overlap_weight
+        return [
+            replace(row, overlap=float(value), total=row.total + weight * (value - row.overlap))
+            for row, value in zip(rows, uniform_stream(seed, len(rows)).tolist(), strict=True)
+        ]

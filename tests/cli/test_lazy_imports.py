@@ -67,6 +67,8 @@ def test_help_and_usage_errors(words, expected):
         (["profile", "show"], 0),
         (["profile", "list"], 0),
         (["profile", "show", "-p", "nope"], 2),
+        (["baselines", "list"], 0),
+        (["baselines", "run", "nope"], 2),
         (["profile", "show", "--set", "run.sead=1"], 2),
     ],
 )

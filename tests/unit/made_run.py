@@ -42,7 +42,8 @@ def make_run(folder: Path, name: str = "demo", *, arm: str = "curriculum", seed:
              overrides: tuple[str, ...] = ()) -> Path:  # fmt: skip
     """Write a run directory and return it."""
     given = [f"run.dir={folder.as_posix()}", f"run.name={name}", f"run.seed={seed}",
-             "generation.backend=mock", "model.adapter=", *overrides]  # fmt: skip
+             "generation.backend=mock", "generation.constrained=false", "model.adapter=",
+             *overrides]  # fmt: skip
     loaded = load_profile("quickstart", given)
     profile = loaded.profile
     if not profile.store_path.exists():

@@ -89,7 +89,7 @@ def test_every_backend_has_its_class_and_name():
 def unsloth(monkeypatch):
     if importlib.util.find_spec("torch") is None:
         pytest.skip("needs torch")
-    from ccrl_cli.generators import unsloth as module
+    from ccrl_cli.models import unsloth_first as module
 
     for name in module._BEFORE:
         monkeypatch.delitem(sys.modules, name, raising=False)

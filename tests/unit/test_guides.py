@@ -13,7 +13,7 @@ from ccrl_cli.cli.app import COMMANDS, load_command
 from ccrl_cli.config.load import load_profile
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-GUIDES = sorted(DOCS.glob("guide-*.md")) if DOCS.is_dir() else []
+GUIDES = sorted([*DOCS.glob("guide-*.md"), *DOCS.glob("baselines.md")])
 if not GUIDES:
     pytest.skip("the guides are in the repository, not in the package", allow_module_level=True)
 
@@ -26,7 +26,7 @@ LINES = [
     (name, line)
     for name, kind, content in BLOCKS
     if kind in ("console", "powershell")
-    for line in content.splitlines()
+    for line in content.replace("\\\n", " ").splitlines()
     if line.startswith("ccrl ")
 ]
 INLINE = [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,14 +52,46 @@ Adapter = Annotated[
 ]
 
 
+Majority = Annotated[
+    bool,
+    typer.Option(
+        "--majority",
+        help="Also score what K samples a sentence agree on, beside the greedy answer.",
+    ),
+]
+Predictions = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        help="Score this file, of any system, against --gold; no model is loaded.",
+        show_default=False,
+    ),
+]
+Gold = Annotated[
+    Path | None,
+    typer.Option("--gold", help="Labelled sentences for --predictions.", show_default=False),
+]
+Errors = Annotated[
+    int,
+    typer.Option("--errors", min=0, help="Show the sentences with the most mistakes, so many."),
+]
+
+
 @command(app, "evaluate", SPLIT, BATCH)
-def evaluate(
+def evaluate(  # noqa: PLR0913 (its parameters are flags)
     invocation: Invocation,
     phase: PhaseOption = None,
     domain: DomainOption = DomainChoice.both,
     adapter: Adapter = None,
+    majority: Majority = False,
+    predictions: Predictions = None,
+    gold: Gold = None,
+    errors: Errors = 0,
 ) -> None:
-    """Score source and target by span F1, before and after training."""
+    """Score source and target by span F1, before and after training; or any system's file."""
+    if predictions is not None or gold is not None:
+        _score_files(invocation, predictions, gold, errors)
+        return
     from ccrl_cli.pipelines.evaluate import PHASES, ROLES
     from ccrl_cli.pipelines.evaluate import evaluate as run
 
@@ -71,14 +103,90 @@ def evaluate(
         roles=[role for role in ROLES if domain.value in (role, "both")],
         adapter=adapter,
         origins=loaded.origins,
+        majority=majority,
     )
     scored = [s for d in result.domains.values() for s in (d.before, d.after) if s]
+    shown = _errors(invocation, loaded.profile.run_path, result, errors) if errors else ()
     invocation.finish(
         result,
-        text="\n".join(evaluation_lines(result)),
+        text="\n".join([*evaluation_lines(result), *shown]),
         counts={"sentences": sum(s.num_sentences for s in scored)},
         run_dir=loaded.profile.run_path,
     )
+
+
+def _score_files(
+    invocation: Invocation, predictions: Path | None, gold: Path | None, errors: int
+) -> None:
+    """Score a file of predictions against a file of gold labels."""
+    from ccrl_cli.errors import UsageError
+    from ccrl_cli.pipelines.foreign import score_files
+
+    if predictions is None or gold is None:
+        raise UsageError(
+            "--predictions and --gold belong together", hint="give both files, or neither"
+        )
+    result = score_files(predictions, gold)
+    if result.missing:
+        invocation.reporter.warn(
+            f"{result.missing} gold sentences have no prediction: they count as answered with "
+            "nothing"
+        )
+    if result.strangers:
+        invocation.reporter.warn(
+            f"{result.strangers} predictions are for sentences that {gold} does not have: left out"
+        )
+    lines = [
+        format_table(["file", *_COLUMNS], [[predictions.name, *_cells(result.scores)]]),
+        "",
+        format_table(
+            ["type", "gold", "predicted", "P %", "R %", "F1 %"],
+            [
+                [name, s.gold, s.predicted, percent(s.precision), percent(s.recall), percent(s.f1)]
+                for name, s in result.scores.per_type.items()
+            ],
+        ),
+    ]
+    if errors:
+        lines += ["", _browser(invocation, result.rows, errors)]
+    invocation.finish(
+        {
+            "predictions": result.predictions,
+            "gold": result.gold,
+            "types": result.types,
+            "scores": result.scores,
+        },
+        text="\n".join(lines),
+        counts={
+            "sentences": result.scores.num_sentences,
+            "missing": result.missing,
+            "left_out": result.strangers,
+        },
+    )
+
+
+def _errors(
+    invocation: Invocation, run_dir: Path, result: EvaluationResult, limit: int
+) -> Iterator[str]:
+    """Yield the error browser of each scored domain, of what it ends with."""
+    from ccrl_cli.store.jsonl import JsonlReader
+    from ccrl_cli.store.runs import RunDirectory
+
+    for role, scores in result.domains.items():
+        when = "after" if scores.after else "before"
+        place = RunDirectory(run_dir).predictions_path(f"{role}-{when}")
+        rows = [row for _, row in JsonlReader(place).objects()]
+        yield ""
+        yield f"{role}, {when} training: {place}"
+        yield _browser(invocation, rows, limit)
+
+
+def _browser(invocation: Invocation, rows: Sequence[Mapping[str, Any]], limit: int) -> str:
+    import sys
+
+    from ccrl_cli.cli.errors_view import colors_shown, errors_text
+
+    return errors_text(rows, limit, color=colors_shown(sys.stdout, invocation.state.reporter.mode))
 
 
 def evaluation_lines(result: EvaluationResult) -> Iterator[str]:
@@ -103,15 +211,31 @@ def evaluation_lines(result: EvaluationResult) -> Iterator[str]:
 
 def score_table(result: EvaluationResult) -> str:
     """Return the table of scores, one row a domain and phase, in percent."""
-    columns = ["domain", "phase", "F1 %", "95 % interval", "precision %", "recall %", "macro F1 %"]
-    columns += ["seqeval F1 %", "not in text %", "invalid %", "sentences"]
     rows = [
         [role, phase, *_cells(scores)]
         for role, domain in result.domains.items()
-        for phase, scores in (("before", domain.before), ("after", domain.after))
+        for phase, scores in (
+            ("before", domain.before),
+            ("before, majority", domain.majority_before),
+            ("after", domain.after),
+            ("after, majority", domain.majority_after),
+        )
         if scores is not None
     ]
-    return format_table(columns, rows)
+    return format_table(["domain", "phase", *_COLUMNS], rows)
+
+
+_COLUMNS = [
+    "F1 %",
+    "95 % interval",
+    "precision %",
+    "recall %",
+    "macro F1 %",
+    "seqeval F1 %",
+    "not in text %",
+    "invalid %",
+    "sentences",
+]
 
 
 def _cells(scores: Scores) -> list[object]:

@@ -12,6 +12,7 @@ app = new_app()
 
 PACING = setting("curriculum.pacing", str, "linear, root, log, exponential, step or constant.")
 ORDER = setting("curriculum.order", str, "confidence, random or anti.")
+BACKEND = setting("training.backend", str, "auto, trl or unsloth.")
 EPOCHS = setting("training.epochs", float, "Passes over all target inputs.")
 STEPS = setting("training.max_steps", int, "Optimiser steps; epochs then no longer decides.")
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
@@ -20,20 +21,46 @@ Overwrite = Annotated[
 ]
 
 
-@command(app, "train", PACING, ORDER, EPOCHS, STEPS)
-def train(invocation: Invocation, resume: Resume = False, overwrite: Overwrite = False) -> None:
-    """Train with GRPO on pseudo-labels, the surest first."""
+Arm = Annotated[
+    str | None,
+    typer.Option(
+        "--arm",
+        help="Train this recipe of `ccrl baselines list` in the run's own directory.",
+        show_default=False,
+    ),
+]
+
+
+@command(app, "train", PACING, ORDER, EPOCHS, STEPS, BACKEND)
+def train(
+    invocation: Invocation, resume: Resume = False, overwrite: Overwrite = False, arm: Arm = None
+) -> None:
+    """Train with GRPO on pseudo-labels, the surest first.
+
+    On several GPUs: torchrun --nproc-per-node N -m ccrl_cli train
+    """
     from ccrl_cli.cli.output import format_table
-    from ccrl_cli.pipelines.train import train as run
+    from ccrl_cli.pipelines.train import train_shared
 
     loaded = invocation.load()
-    result = run(
-        loaded.profile,
+    profile, variant = loaded.profile, None
+    if arm is not None:
+        from ccrl_cli.pipelines.arms import find_recipe, with_values
+        from ccrl_cli.pipelines.baselines import variant_of
+
+        recipe = find_recipe(arm)
+        variant = variant_of(recipe)
+        profile = with_values(profile, recipe.changes(profile))
+    result = train_shared(
+        profile,
         reporter=invocation.reporter,
         resume=resume,
         overwrite=overwrite,
         origins=loaded.origins,
+        variant=variant,
     )
+    if result is None:  # one of several processes, and not the first
+        return
     columns = ["stage", "steps", "open", "reward", "overlap", "kl", "no spread"]
     rows = [
         [
@@ -47,7 +74,8 @@ def train(invocation: Invocation, resume: Resume = False, overwrite: Overwrite =
         ]
         for stage in result.stages
     ]
-    text = format_table(columns, rows) + f"\n{result.steps} steps: {result.adapter}"
+    kept = "" if result.kept_step in (None, result.steps) else f" (step {result.kept_step})"
+    text = format_table(columns, rows) + f"\n{result.steps} steps: {result.adapter}{kept}"
     invocation.finish(
         result, text=text, counts=dict(result.counts), run_dir=loaded.profile.run_path
     )

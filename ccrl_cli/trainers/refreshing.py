@@ -1,0 +1,175 @@
+"""The dynamic curriculum at work: evidence, teachers, new targets, new order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccrl_cli.core.curriculum import CurriculumSampler
+from ccrl_cli.core.parsing import parse_completion
+from ccrl_cli.core.refresh import Refresher
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.models.decoding import PromptRequest, Sampling
+from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.records import PseudoLabel
+from ccrl_cli.trainers import ranks
+from ccrl_cli.trainers.base import GrpoSettings, TrainInput
+from ccrl_cli.trainers.rollouts import Decoder, merged_decoder
+from ccrl_cli.trainers.teachers import EmaTeacher, make_teacher
+
+TEACHER_FILE = "teacher.safetensors"
+"""Moving average of the adapter, inside a checkpoint."""
+
+BATCH = 64
+"""Inputs that a teacher answers at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSettings:
+    """How a teacher answers.
+
+    Attributes:
+        decay: share of the average that a step keeps (``ema``).
+        from_adapter: training goes on from an adapter, so that turning it off would undo that too.
+        num_completions: answers of each input.
+        sampling: how they are drawn.
+        seed: seed of the run.
+        last_step: after this step there is nothing left to refresh for.
+        num_iterations: optimiser steps of one set of rollouts.
+    """
+
+    decay: float
+    from_adapter: bool
+    num_completions: int
+    sampling: Sampling
+    seed: int
+    last_step: int
+    num_iterations: int = 1
+
+    @classmethod
+    def of(cls, settings: GrpoSettings, decay: float, from_adapter: bool) -> TeacherSettings:
+        """Return a teacher that answers as the policy does in rollouts."""
+        sampling = Sampling(
+            settings.temperature, settings.max_completion_tokens, settings.top_p, settings.top_k
+        )
+        return cls(
+            decay=decay,
+            from_adapter=from_adapter,
+            num_completions=settings.num_generations,
+            sampling=sampling,
+            seed=settings.seed,
+            last_step=settings.num_steps,
+            num_iterations=settings.num_iterations,
+        )
+
+
+class LabelRefresh:
+    """Refreshes labels while training; see `core.refresh`.
+
+    Args:
+        refresher: keeps the labels and their guard.
+        inputs: training inputs by id, exchanged in place.
+        sampler: put into the new order.
+        make_input: makes a training input of a label.
+        make_order: makes an order of all inputs from confidences.
+        loaded: model and tokenizer.
+        settings: how a teacher answers.
+        journal: gets the records of refreshes.
+        decode: draws the teacher's answers; None: with the adapter folded into the weights.
+    """
+
+    def __init__(  # noqa: PLR0913 - the pieces that it ties together
+        self,
+        refresher: Refresher,
+        inputs: MutableMapping[str, TrainInput],
+        sampler: CurriculumSampler,
+        make_input: Callable[[str, PseudoLabel], TrainInput],
+        make_order: Callable[[Mapping[str, float]], Sequence[str]],
+        loaded: LoadedModel,
+        settings: TeacherSettings,
+        journal: Callable[[dict[str, Any]], None],
+        decode: Decoder | None = None,
+    ) -> None:
+        self._refresher, self._inputs, self._sampler = refresher, inputs, sampler
+        self._make_input, self._make_order = make_input, make_order
+        self._loaded, self._settings = loaded, settings
+        self._decode, self._journal = decode or merged_decoder(loaded), journal
+        source = refresher.settings.source
+        if source == "base" and settings.from_adapter:
+            self._teacher: Any = EmaTeacher(loaded.model, 1.0)
+        else:
+            self._teacher = make_teacher(source, loaded.model, decay=settings.decay)
+
+    def observe(self, input_id: str, texts: list[str], mean_logprobs: list[float]) -> None:
+        """Take the rollouts of one group as evidence, unless a teacher gives it."""
+        if self._teacher is None:
+            types = self._inputs[input_id].types
+            parses = [parse_completion(text, types) for text in texts]
+            self._refresher.observe(input_id, parses, mean_logprobs)
+
+    def after_step(self, step: int, model: Any) -> dict[str, Any]:
+        """Refresh if it is time; return what the record of the step gains."""
+        if self._teacher is not None:
+            self._teacher.update(model)
+        if not self._refresher.is_due(step) or step >= self._settings.last_step:
+            return {}
+        if self._teacher is not None:
+            self._ask_teacher(step, model)
+        refreshed = self._refresher.refresh(step)
+        for key, label in self._refresher.labels.items():
+            self._inputs[key] = self._make_input(key, label)
+        self._sampler.reorder(self._make_order(refreshed.confidence))
+        for record in refreshed.records:
+            self._journal(record)
+        return {"label_flips": len(refreshed.labels)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that later refreshes depend on but weights."""
+        return self._refresher.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state, with the targets that belong to it."""
+        self._refresher.load_state_dict(state)
+        for key, label in self._refresher.labels.items():
+            self._inputs[key] = self._make_input(key, label)
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the teacher's weights, if it has any of its own."""
+        weights = self._teacher.state_dict() if self._teacher is not None else {}
+        if weights:
+            from safetensors.torch import save_file
+
+            values = {name: value.cpu().contiguous() for name, value in weights.items()}
+            save_file(values, str(folder / TEACHER_FILE))
+
+    def load_weights(self, folder: Path) -> None:
+        """Read what `save_weights` wrote."""
+        if (folder / TEACHER_FILE).is_file():
+            from safetensors.torch import load_file
+
+            self._teacher.load_state_dict(load_file(str(folder / TEACHER_FILE)))
+
+    def _ask_teacher(self, step: int, model: Any) -> None:
+        """Draw completions of the open inputs, each process its share of them."""
+        schedule = self._sampler.schedule
+        following = min(step // self._settings.num_iterations, schedule.num_steps - 1)
+        opened = self._sampler.order[: schedule.num_open(following)]
+        mine = opened[ranks.rank() :: ranks.world_size()]
+        answers: list[tuple[str, list[str], list[float]]] = []
+        with self._teacher.applied(model):
+            for first in range(0, len(mine), BATCH):
+                requests = [self._request(key, step) for key in mine[first : first + BATCH]]
+                found = self._decode(model, requests, self._settings.sampling)
+                for key, samples in found.items():
+                    texts = [self._loaded.text(sample.token_ids) for sample in samples]
+                    answers.append((key, texts, [sample.mean_logprob for sample in samples]))
+        for key, texts, logprobs in ranks.gathered(answers):
+            types = self._inputs[key].types
+            self._refresher.observe(key, [parse_completion(t, types) for t in texts], logprobs)
+
+    def _request(self, key: str, step: int) -> PromptRequest:
+        count, seed = self._settings.num_completions, self._settings.seed
+        seeds = [derive_seed(seed, "teacher", key, step, k) for k in range(count)]
+        return PromptRequest(key, self._loaded.encode(self._inputs[key].prompt), seeds)

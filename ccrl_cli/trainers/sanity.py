@@ -1,0 +1,103 @@
+"""Checks before the first update: the two ways of computing a probability agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ccrl_cli.errors import PreconditionError
+from ccrl_cli.trainers.probe import k3
+
+MAX_DECODER_KL = 0.05
+"""KL of decoder to trainer before the first update, nats a token; bfloat16 gives 0.001.
+
+The mean probability ratio would not do: over the decoder's samples its expectation is 1 for any
+two policies.
+"""
+
+MAX_START_KL = 0.05
+"""KL to the reference before the first update, nats a token; it is 0 but for rounding."""
+
+_HINT = (
+    "try --set model.attention=eager or --set model.dtype=float32; "
+    "--set training.sanity_check=false trains all the same"
+)
+
+
+def check_first_batch(trainer: Any, output: dict[str, Any], size: int) -> dict[str, float]:
+    """Compare the first rollouts' probabilities with those that the loss will be computed from.
+
+    Args:
+        trainer: TRL's trainer.
+        output: what it made of the rollouts.
+        size: rollouts that are looked at.
+
+    Returns:
+        ``start_ratio``, the mean ratio of the trainer's probability of a sampled token to the
+        decoder's, ``start_kl_decoder``, and ``start_kl_reference`` where there is a reference.
+
+    Raises:
+        PreconditionError: they do not agree, so that gradients would mean nothing.
+    """
+    found = _logprobs(trainer, output, size)
+    mask = output["completion_mask"][:size].bool()
+    sampled = output["sampling_per_token_logps"][:size]
+    ratio = float((found - sampled)[mask].exp().mean())
+    apart = float(k3(sampled, found)[mask].mean())
+    values = {"start_ratio": ratio, "start_kl_decoder": apart}
+    if not apart <= MAX_DECODER_KL:
+        raise PreconditionError(
+            f"before the first update the trainer and the decoder disagree by {apart:.3g} nats a "
+            f"token (limit {MAX_DECODER_KL:g})",
+            hint=_HINT,
+        )
+    if "ref_per_token_logps" in output:
+        distance = float(k3(found, output["ref_per_token_logps"][:size])[mask].mean())
+        values["start_kl_reference"] = distance
+        if not distance <= MAX_START_KL:
+            raise PreconditionError(
+                f"before the first update the policy is {distance:.3g} nats a token away from its "
+                "reference, which should be itself",
+                hint=_HINT,
+            )
+    return values
+
+
+def check_first_gradient(model: Any) -> None:
+    """Look at the first gradient before it is used.
+
+    Raises:
+        PreconditionError: it is not finite.
+    """
+    if not gradients_are_finite(model):
+        raise PreconditionError(
+            "the first gradient is not finite, so nothing was trained",
+            hint=_HINT.partition(";")[0],
+        )
+
+
+def gradients_are_finite(model: Any) -> bool:
+    """Return whether every gradient is finite, looked at in one go."""
+    gradients = [p.grad.detach() for p in model.parameters() if p.grad is not None]
+    if not gradients:
+        return True
+    return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all())
+
+
+def _logprobs(trainer: Any, output: dict[str, Any], size: int) -> torch.Tensor:
+    """Return the trainer's log-probabilities of sampled tokens at temperature 1, (size, C)."""
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[:size]
+    mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[:size]
+    temperature, was_training = trainer.temperature, trainer.model.training
+    trainer.temperature = 1.0
+    trainer.model.eval()  # without dropout
+    try:
+        with torch.no_grad():
+            found = trainer._get_per_token_logps_and_entropies(
+                trainer.model, ids, mask, output["completion_ids"].size(1), batch_size=size
+            )[0]
+    finally:
+        trainer.temperature = temperature
+        trainer.model.train(was_training)
+    return found.float()

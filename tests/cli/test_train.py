@@ -1,0 +1,131 @@
+"""`ccrl train` on a tiny model and mock labels: guard, resume, trackers, backends, refresh."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
+    pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from tiny_chat import write_tiny_chat
+
+from ccrl_cli.cli.app import invoke
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_tiny_chat(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def words(model, tmp_path, monkeypatch, capsys) -> list[str]:
+    """The settings of a small training, with mock completions in place."""
+    monkeypatch.chdir(tmp_path)
+    values = [
+        f"model.name={model}",
+        "model.adapter=",
+        "data.target.max_train_samples=12",
+        "training.max_steps=4",
+        "training.prompts_per_step=2",
+        "training.micro_batch_size=8",
+        "training.max_prompt_tokens=1000",
+        "training.max_completion_tokens=8",
+        "training.probe_size=2",
+        "training.probe_source_size=2",
+        "training.probe_every_steps=2",
+        "training.save_every_steps=2",
+        "training.guard.window_steps=9",
+    ]
+    sets = [word for value in values for word in ("--set", value)]
+    assert invoke(["generate", "--backend", "mock", "-q", *sets]) == 0
+    capsys.readouterr()
+    return sets
+
+
+def run(capsys, *arguments: str, code: int = 0):
+    found = invoke(["train", "--json", *arguments])
+    captured = capsys.readouterr()
+    assert found == code, captured.err
+    return json.loads(captured.out), captured.err
+
+
+def lines(name: str) -> list[dict]:
+    return [json.loads(line) for line in Path(f"runs/quickstart/{name}.jsonl").open()]
+
+
+def test_a_small_training_leaves_everything_behind(words, capsys):
+    document, _ = run(capsys, *words)
+    result = document["result"]
+    assert (result["steps"], result["kept_step"], result["stopped_by"]) == (4, 4, None)
+    assert (result["backend"], result["processes"]) == ("trl", 1)
+    assert Path(result["adapter"], "adapter_model.safetensors").is_file()
+    records = lines("metrics")
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+    assert {"kl", "probe_f1", "source_f1"} <= set(records[1])
+    effective = json.loads(Path("runs/quickstart/training.json").read_text())
+    assert effective["settings"]["beta"] == 0.0
+    assert effective["ignored"] == []
+    again, _ = run(capsys, *words, "--resume")
+    assert again["result"]["already_done"]
+
+
+def test_a_guard_that_fires_ends_the_command_as_done_with_a_warning(words, capsys):
+    """A random model's answers cannot be read: with a window of 2 that is a collapse."""
+    fast = [*words, "--set", "training.guard.window_steps=2"]
+    document, err = run(capsys, *fast)
+    assert document["status"] == "done"
+    assert document["result"]["stopped_by"] == "invalid"
+    assert document["result"]["steps"] == 2
+    (warning,) = document["warnings"]
+    assert "collapse guard stopped the training at step 2" in warning
+    assert "cannot be read" in err
+    assert Path(document["result"]["adapter"], "adapter_model.safetensors").is_file()
+    assert lines("stages")[-1]["stopped_by"] == "invalid"
+    again, _ = run(capsys, *fast, "--resume")
+    assert again["warnings"] == [warning]
+
+
+def test_labels_are_refreshed_and_journaled(words, capsys):
+    run(capsys, *words, "--set", "curriculum.refresh_every_steps=2")
+    journal = lines("labels")
+    assert [r["step"] for r in journal if r["kind"] == "refresh"] == [2]
+
+
+def test_replay_and_sampling_by_confidence(words, capsys):
+    sets = ["training.replay_share=0.2", "training.confidence_weight=sampling"]
+    run(capsys, *words, *[w for value in sets for w in ("--set", value)])
+    assert all(len(r["replayed"]) == len(r["inputs"]) == 1 for r in lines("metrics"))
+
+
+def test_a_tracker_without_its_package_is_refused(words, capsys, monkeypatch):
+    import ccrl_cli.trainers.trackers as trackers
+
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    document, _ = run(capsys, *words, "--set", 'training.trackers=["wandb"]', code=3)
+    assert "wandb" in document["error"]["message"]
+    assert document["error"]["hint"].startswith("pip install wandb")
+
+
+def test_tensorboard_gets_every_step(words, capsys):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run(capsys, *words, "--set", 'training.trackers=["tensorboard"]')
+    found = events.EventAccumulator("runs/quickstart/tensorboard")
+    found.Reload()
+    steps = [event.step for event in found.Scalars("reward")]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_unsloth_is_refused_where_it_cannot_run(words, capsys):
+    document, _ = run(capsys, *words, "--backend", "unsloth", code=3)
+    assert "nsloth" in document["error"]["message"]
+
+
+def test_an_unknown_trainer_is_refused(words, capsys):
+    document, _ = run(capsys, *words, "--backend", "magic", code=2)
+    assert "training.backend" in document["error"]["message"]
