@@ -9,8 +9,9 @@ and not), spans are scored for their types, and every metric and label rule is m
 gold: ``quality.md`` and ``quality.json``. Completions stay in ``quality.work/``: a second call goes
 on where the first one stopped, and a finished one takes seconds. Nothing is trained.
 
-Constrained decoding is not available here: "listed types" filters mentions of other types after
-decoding, "free types" keeps them.
+"Listed types" filters mentions of other types after decoding, "free types" keeps them. With
+``--constrained`` a third sampling is held to the JSON format and the listed types while decoding
+(``generation.constrained``, type list shuffled).
 """
 
 from __future__ import annotations
@@ -137,6 +138,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="first so many sentences; for a trial")
     parser.add_argument("--backend", default="transformers", help="transformers or mock")
+    parser.add_argument(
+        "--constrained",
+        action="store_true",
+        help="sample a third time, held to the listed types (--backend vllm)",
+    )
     parser.add_argument("--no-type-scores", action="store_true", help="leave type evidence out")
     parser.add_argument("--out", default="label-quality", help="result files without suffix")
     return parser.parse_args(arguments)
@@ -153,7 +159,7 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
     """Generate, score and measure one data set."""
     seconds: dict[str, float] = {}
     setups = {}
-    for sampling in ("varied", "plain"):
+    for sampling in ("varied", "plain", *["constrained"] * args.constrained):
         profile = _profile(folder, args, sampling)
         begun = time.perf_counter()
         generate(profile, GenerateOptions(resume=True), reporter=reporter)
@@ -199,13 +205,14 @@ def _profile(folder: Path, args: argparse.Namespace, sampling: str) -> Profile:
             "run": {"dir": str(work), "name": f"{folder.name}-{sampling}", "seed": args.seed},
             "model": {"name": args.model, "adapter": args.adapter},
             "data": {"source": {"path": str(folder)}, "target": data, "type_names": names},
-            "prompt": {"template": args.template, "shuffle_types": sampling == "varied"},
+            "prompt": {"template": args.template, "shuffle_types": sampling != "plain"},
             "generation": {
                 "backend": args.backend,
                 "num_completions": args.num_completions,
                 "temperature": args.temperature,
                 "max_tokens": args.max_tokens,
                 "batch_size": args.batch_size,
+                "constrained": sampling == "constrained",
             },
         }
     )

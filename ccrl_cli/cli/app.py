@@ -221,7 +221,8 @@ def _expected(error: BaseException) -> CcrlError | None:
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return InterruptedRunError(
-            "interrupted", hint="what is finished is safe: go on with --resume"
+            "interrupted",
+            hint="what is finished is safe: call it again (generate and train with --resume)",
         )
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "ccrl")

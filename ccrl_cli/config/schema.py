@@ -219,7 +219,7 @@ class Generation(Section):
     )
     constrained: bool = Field(
         default=False,
-        description="Hold answers to the JSON format and the listed types (vllm, openai, ollama).",
+        description="Hold answers to the JSON format and the listed types (not unsloth).",
     )
     vllm_memory_share: PositiveShare = Field(
         default=0.9, description="Share of the GPU's memory that vLLM takes."

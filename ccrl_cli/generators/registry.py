@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.errors import UsageError
 from ccrl_cli.generators.base import Generator
 
 BACKENDS: dict[str, str] = {
@@ -22,7 +22,7 @@ BACKENDS: dict[str, str] = {
 #: Backends that ask a server, and load no model.
 SERVERS = frozenset({"openai", "ollama"})
 #: Backends that can hold answers to a schema.
-CONSTRAINED = frozenset({"vllm", "openai", "ollama"})
+CONSTRAINED = frozenset({"transformers", "vllm", "openai", "ollama"})
 _PACKAGES = ("torch", "transformers", "peft", "vllm", "unsloth", "bitsandbytes")
 
 
@@ -135,7 +135,6 @@ def choose_backend(
 
     Raises:
         UsageError: the backend that was asked for cannot constrain answers.
-        PreconditionError: none that is installed can.
     """
     if wanted != "auto":
         if constrained and wanted not in CONSTRAINED:
@@ -148,13 +147,8 @@ def choose_backend(
     here = machine or find_machine()
     if constrained:
         if "vllm" in here.packages:
-            return "vllm", "the local backend that can hold answers to a schema"
-        raise PreconditionError(
-            "generation.constrained needs an engine that can hold answers to a schema, and vllm "
-            "is not installed",
-            hint='pip install "ccrl[vllm]", name a server (--backend openai or ollama), or '
-            "--set generation.constrained=false",
-        )
+            return "vllm", "installed, and it can hold answers to the format"
+        return "transformers", "it can hold answers to the format, and vllm is not installed"
     if not here.gpu:
         return "transformers", "there is no GPU"
     if load_in_4bit and "unsloth" in here.packages:

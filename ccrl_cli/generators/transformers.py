@@ -13,6 +13,7 @@ import torch
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest, Message, SamplingSettings
 from ccrl_cli.models import graphs
+from ccrl_cli.models.constraint import TokenConstraint
 from ccrl_cli.models.decoding import (
     PromptRequest,
     Sample,
@@ -70,6 +71,11 @@ class TransformersGenerator:
 
         self._loaded: LoadedModel | None = loaded
         self._settings = settings
+        self._constraint = (
+            TokenConstraint(settings.answer_types, loaded.tokenizer, loaded.end_ids)
+            if settings.answer_types
+            else None
+        )
         self.special_tokens = tuple(loaded.tokenizer.all_special_tokens)
         self.details = {
             "dtype": loaded.dtype,
@@ -190,6 +196,7 @@ class TransformersGenerator:
             end_ids=loaded.end_ids,
             pad_id=loaded.pad_id,
             static=static,
+            constraint=self._constraint,
         )
 
     def _completion(self, sample: Sample) -> Completion:

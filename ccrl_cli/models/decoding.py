@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from ccrl_cli.core.seeds import uniform_stream
+from ccrl_cli.errors import PreconditionError
+from ccrl_cli.models.constraint import TokenConstraint
 from ccrl_cli.records import Finish
 
 Item = TypeVar("Item")
@@ -105,7 +107,8 @@ def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling
     drawn = torch.searchsorted(cumulative, target, right=True)
     # A uniform that rounds to 1 points behind the last token with any probability.
     last = torch.searchsorted(cumulative, total)
-    return torch.minimum(drawn, last).squeeze(-1)
+    # Of logits that are not numbers no token is right, but none may point outside the vocabulary.
+    return torch.minimum(drawn, last).clamp(max=logits.shape[-1] - 1).squeeze(-1)
 
 
 def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -117,9 +120,15 @@ class _Batch:
     """Rows that are being decoded together, one a sample."""
 
     def __init__(
-        self, model: Any, requests: Sequence[PromptRequest], sampling: Sampling, pad_id: int
+        self,
+        model: Any,
+        requests: Sequence[PromptRequest],
+        sampling: Sampling,
+        pad_id: int,
+        constraint: TokenConstraint | None,
     ) -> None:
         self.model = model
+        self.constraint = constraint
         self.requests = requests
         self.sampling = sampling
         device = model.device
@@ -145,6 +154,7 @@ class _Batch:
         self.samples = [[Sample() for _ in request.seeds] for request in requests]
         self.owed = list(counts)
         self.rows = [(i, j) for i, request in enumerate(requests) for j in range(counts[i])]
+        self.states = [constraint.start if constraint else 0] * len(self.rows)
         self.uniforms = self._draw_uniforms().to(device)
 
     def _draw_uniforms(self) -> torch.Tensor:
@@ -186,7 +196,14 @@ class _Batch:
 
     def choose(self, step: int) -> torch.Tensor:
         """Draw the next token of every row and note it with its log-probability."""
-        tokens = draw_tokens(self.logits, self.uniforms[:, step], self.sampling)
+        offered = self.logits
+        if self.constraint is not None:
+            blocked = self.constraint.blocked(self.states, offered.shape[-1], offered.device)
+            offered = offered.masked_fill(blocked, float("-inf"))
+        tokens = draw_tokens(offered, self.uniforms[:, step], self.sampling)
+        if self.constraint is not None:
+            pairs = zip(self.states, tokens.tolist(), strict=True)
+            self.states = [self.constraint.advance(state, token) for state, token in pairs]
         logprobs = token_logprobs(self.logits, tokens[:, None]).squeeze(-1)
         for (i, j), token, value in zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True):
             sample = self.samples[i][j]
@@ -201,6 +218,7 @@ class _Batch:
         self.cache.batch_select_indices(index)
         self.mask, self.position = self.mask[index], self.position[index]
         self.uniforms = self.uniforms[index]
+        self.states = [self.states[row] for row in rows]
         self.rows = [self.rows[row] for row in rows]
 
     def advance(self, tokens: torch.Tensor) -> None:
@@ -225,6 +243,7 @@ def decode_batch(
     end_ids: Sequence[int],
     pad_id: int,
     static: bool | None = None,
+    constraint: TokenConstraint | None = None,
 ) -> Iterator[tuple[Any, list[Sample]]]:
     """Decode one batch and hand out each prompt as soon as all of its samples have ended.
 
@@ -236,6 +255,7 @@ def decode_batch(
         pad_id: padding token of the prompts.
         static: decode over a static cache (`graphs.decode_static`), by CUDA graphs on a GPU; None:
             where that pays and fits.
+        constraint: holds answers to a format; the log-probabilities stay those of the free model.
 
     Yields:
         The key of a request and its samples, in the order of its seeds.
@@ -246,15 +266,22 @@ def decode_batch(
     from ccrl_cli.models.whole import decode_whole, has_recurrent_layers
 
     if has_recurrent_layers(model):
+        if constraint is not None:
+            raise PreconditionError(
+                "generation.constrained is not there for models with recurrent layers",
+                hint="choose --backend vllm, or --set generation.constrained=false",
+            )
         yield from decode_whole(model, requests, sampling, end_ids=end_ids, pad_id=pad_id)
         return
-    if static is None:
+    if constraint is not None:
+        static = False  # a mask depends on what each row has said so far
+    elif static is None:
         static = graphs.usable(model, requests, sampling)
     if static:
         yield from graphs.decode_static(model, requests, sampling, end_ids=end_ids, pad_id=pad_id)
         return
     with torch.inference_mode():
-        batch = _Batch(model, requests, sampling, pad_id)
+        batch = _Batch(model, requests, sampling, pad_id, constraint)
     running = True
     for step in range(sampling.max_tokens):
         # Nothing is handed out inside: the caller must not find itself in inference mode.

@@ -18,7 +18,7 @@ from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.calibration_file import write_calibration
-from ccrl_cli.pipelines.domains import TRAINING, Domain, Inputs, load_domain
+from ccrl_cli.pipelines.domains import Domain, Inputs, load_domain
 from ccrl_cli.pipelines.labels import derive_labels, make_labeller
 from ccrl_cli.pipelines.quality import LabelScore, score_labels
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
@@ -313,7 +313,7 @@ def _warn_of_training_inputs(
     """Say when gold labels of inputs are read that the run trains on without labels."""
     if inputs.role != "target":
         return
-    training = load_domain(profile, "target").split(TRAINING.split).examples
+    training = load_domain(profile, "target").training_inputs()[0]
     both = len({example.id for example in training} & set(found.samples))
     if both:
         reporter.warn(

@@ -125,15 +125,16 @@ def evaluate(
         phases = PHASES if adapter or trained.is_dir() else ("before",)
         if "after" not in phases:
             reporter.info(f"{profile.run_path} has no trained adapter: the start alone is scored")
+    weights = {phase: start if phase == "before" else _trained(start, trained) for phase in phases}
     views = {role: _View.load(profile, role) for role in roles}
     with RunDirectory(profile.run_path) as run:
         if not run.manifest_path.exists():
             domain = views[roles[0]].domain
             run.write_manifest(run_manifest(profile, domain, origins or {}))
-        answered = 0
-        for phase in phases:
-            weights = start if phase == "before" else _trained(start, trained)
-            answered += _answer(profile, run, list(views.values()), phase, weights, reporter)
+        answered = sum(
+            _answer(profile, run, list(views.values()), phase, weights[phase], reporter)
+            for phase in phases
+        )
         found = {
             (role, phase): _answers(run, view, phase)
             for role, view in views.items()

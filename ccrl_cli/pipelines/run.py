@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.curriculum import CurriculumView, show_curriculum
 from ccrl_cli.pipelines.evaluate import EvaluationResult, evaluate
 from ccrl_cli.pipelines.generate import GenerateOptions, GenerateResult, generate
+from ccrl_cli.pipelines.report import report
 from ccrl_cli.pipelines.start import finished_warmup, warmup_digest, warmup_path
 from ccrl_cli.pipelines.train import TrainOutcome, train
 from ccrl_cli.pipelines.warmup import warmup
@@ -49,6 +51,7 @@ class RunResult:
         curriculum: pseudo-labels by confidence, and the stages.
         training: what the training did.
         evaluation: F1 of target and source, before and after.
+        headline: what came of it, in a sentence.
         files: what lies where.
         reportable: False with a mock backend or a part of the data.
     """
@@ -57,6 +60,7 @@ class RunResult:
     curriculum: CurriculumView
     training: TrainOutcome
     evaluation: EvaluationResult
+    headline: str | None
     files: Mapping[str, str]
     reportable: bool
 
@@ -64,7 +68,7 @@ class RunResult:
 def run(
     profile: Profile, *, reporter: Reporter, origins: Mapping[str, str] | None = None
 ) -> RunResult:
-    """Warm up if asked, generate, order, train, evaluate; what is done is not done again.
+    """Warm up if asked, generate, order, train, evaluate, report; what is done is not done again.
 
     Raises:
         CcrlError: what its steps raise; a further call goes on where this one stopped.
@@ -87,11 +91,13 @@ def run(
         lambda: evaluate(profile, reporter=reporter, origins=origins),
         done=lambda result: result.answered == 0,
     )
+    headline = _report(profile, reporter)
     return RunResult(
         steps=tuple(clock.steps),
         curriculum=view,
         training=trained,
         evaluation=scores,
+        headline=headline,
         files=_files(profile),
         reportable=made.reportable and trained.reportable and scores.reportable,
     )
@@ -99,6 +105,16 @@ def run(
 
 def _generate(profile: Profile, reporter: Reporter) -> GenerateResult:
     return generate(profile, GenerateOptions(resume=True), reporter=reporter)
+
+
+def _report(profile: Profile, reporter: Reporter) -> str | None:
+    """Write the page, which takes a second; return its answer, or None without its packages."""
+    try:
+        page = report([profile.run_path], title=profile.report.title, reporter=reporter)
+    except PreconditionError as error:
+        reporter.warn(f"no page was written: {error.message}")
+        return None
+    return " ".join([page.headline, *page.caveats])
 
 
 def _nothing_new(result: GenerateResult) -> bool:
@@ -144,5 +160,6 @@ def _files(profile: Profile) -> dict[str, str]:
         "scores": directory.evaluation_path,
         "target predictions": directory.predictions_path("target-after"),
         "source predictions": directory.predictions_path("source-after"),
+        "page": directory.report_path,
     }
     return {name: str(place) for name, place in places.items() if place.exists()}

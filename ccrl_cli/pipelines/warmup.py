@@ -205,7 +205,11 @@ def _pairs(
     section = profile.warmup
     template = get_template(profile.prompt.template)
     special = tuple(loaded.tokenizer.all_special_tokens)
-    settings = TypeAugmentation(drop=section.drop_types, rename=section.rename_types)
+    settings = TypeAugmentation(
+        drop=section.drop_types,
+        rename=section.rename_types,
+        paraphrases=profile.prompt.paraphrases,
+    )
     pairs: list[tuple[list[int], list[int]]] = []
     too_long: set[str] = set()
     for visit in range(math.ceil(count / len(rows))):

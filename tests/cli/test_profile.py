@@ -44,7 +44,7 @@ def test_show_names_the_origin_of_each_value(capsys):
     assert shown["values"]["training"]["epochs"] == 3.0
     assert shown["origins"]["training.epochs"] == "--set"
     assert shown["origins"]["model.name"].startswith("profile quickstart.toml:")
-    assert shown["origins"]["training.beta"] == "default"
+    assert shown["origins"]["training.weight_decay"] == "default"
     assert len(shown["digest"]) == 16
 
 

@@ -60,6 +60,8 @@ def _lines(result: RunResult) -> Iterator[str]:
     yield score_table(result.evaluation)
     yield ""
     yield from verdict(result)
+    if result.headline:
+        yield result.headline
     yield ""
     rows = [
         [step.name, duration(step.seconds), "before this call" if step.skipped else "now"]
