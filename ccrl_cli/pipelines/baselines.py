@@ -23,7 +23,8 @@ from ccrl_cli.pipelines.manifest import run_manifest
 from ccrl_cli.pipelines.oracle import gold_labels
 from ccrl_cli.pipelines.plan import planned_steps
 from ccrl_cli.pipelines.start import starting_policy, warmup_is_ready
-from ccrl_cli.pipelines.train import OtherTrainingError, TrainOutcome, Variant, train
+from ccrl_cli.pipelines.train import OtherTrainingError, TrainOutcome, train
+from ccrl_cli.pipelines.training_setup import Variant
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:

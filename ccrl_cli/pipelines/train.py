@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ccrl_cli.core.curriculum import CurriculumSampler, order_inputs, stages
-from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.core.curriculum import stages
+from ccrl_cli.errors import UsageError
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.manifest import run_manifest
-from ccrl_cli.pipelines.plan import plan_schedule, training_order
-from ccrl_cli.pipelines.refresh import make_refresher
 from ccrl_cli.pipelines.start import Start, starting_policy
 from ccrl_cli.pipelines.training_journal import TrainingJournal, open_journal
-from ccrl_cli.pipelines.training_task import (
-    InputMaker,
-    grpo_settings,
-    policy_spec,
-    reward_weights,
-    sampling_rates,
-    source_inputs,
-)
+from ccrl_cli.pipelines.training_setup import Job, Prepared, Variant, prepare
+from ccrl_cli.pipelines.training_task import policy_spec
 from ccrl_cli.records import content_id
 from ccrl_cli.reporting import NullReporter
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.core.curriculum import Schedule
-    from ccrl_cli.models.loading import LoadedModel
     from ccrl_cli.reporting import Reporter
-    from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
-    from ccrl_cli.trainers.refreshing import LabelRefresh
+    from ccrl_cli.trainers.base import TrainResult
 
 STEP = "train"
 """Name of the mark of a finished training in a run directory."""
@@ -85,36 +71,6 @@ class TrainOutcome:
 
 class OtherTrainingError(UsageError):
     """A run holds a training with other settings, labels or starting weights (exit 2)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What an arm changes beyond its profile.
-
-    Attributes:
-        arm: name of the recipe, for the manifest.
-        trainer: ``grpo``, or ``sft``: supervised on the labels.
-        random_reward: overlap with the label is replaced by noise.
-        relabel: makes other labels of the same inputs; the arm ``oracle`` alone has one.
-    """
-
-    arm: str
-    trainer: Literal["grpo", "sft"] = "grpo"
-    random_reward: bool = False
-    relabel: Callable[[Domain, LabelSet], LabelSet] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One training of a profile, in one process."""
-
-    profile: Profile
-    domain: Domain
-    labels: LabelSet
-    start: Start
-    backend: str
-    reporter: Reporter
-    variant: Variant | None = None
 
 
 def train(
@@ -203,7 +159,7 @@ def train_shared(
         return None
     start = starting_policy(profile, profile.model.name, reporter)
     ranks.wait_for_all()  # what had to be downloaded is there
-    job = _Job(profile, domain, labels, start, backend, reporter, variant)
+    job = Job(profile, domain, labels, start, backend, reporter, variant)
     with RunDirectory(profile.run_path) as run:
         digest = _digest(profile, labels, start, variant)
         if overwrite:
@@ -258,8 +214,8 @@ def _follow(
     if not ranks.from_first(True):
         return
     ranks.wait_for_all()
-    job = _Job(profile, domain, labels, start, backend, quiet, variant)
-    prepared = _prepare(job, lambda _record: None)
+    job = Job(profile, domain, labels, start, backend, quiet, variant)
+    prepared = prepare(job, lambda _record: None)
     prepared.train(TrainHooks(on_step=lambda _record: None))
     ranks.wait_for_all()
 
@@ -311,27 +267,7 @@ def _check_fresh(run: RunDirectory, digest: str, *, resume: bool) -> None:
         )
 
 
-@dataclass(slots=True)
-class _Prepared:
-    """A training with everything loaded."""
-
-    job: _Job
-    backend: Any
-    loaded: LoadedModel
-    task: TrainTask
-    sampler: CurriculumSampler
-    settings: GrpoSettings
-
-    def train(self, hooks: TrainHooks) -> TrainResult:
-        """Train in this process; its checkpoints are in the run directory."""
-        work = RunDirectory(self.job.profile.run_path).checkpoints_path
-        result: TrainResult = self.backend.train(
-            self.loaded, self.task, self.sampler, self.settings, work, hooks
-        )
-        return result
-
-
-def _lead(job: _Job, run: RunDirectory) -> TrainOutcome:
+def _lead(job: Job, run: RunDirectory) -> TrainOutcome:
     """Train as the first or only process: keep journals, save the adapter."""
     from ccrl_cli.models.loading import save_adapter
     from ccrl_cli.store.atomic import write_json
@@ -345,7 +281,7 @@ def _lead(job: _Job, run: RunDirectory) -> TrainOutcome:
     def on_labels(record: dict[str, Any]) -> None:
         (journal.on_labels if journal is not None else flips.append)(record)
 
-    prepared = _prepare(job, on_labels)
+    prepared = prepare(job, on_labels)
     settings = prepared.settings
     plan = list(stages(prepared.sampler.schedule))
     write_json(run.path / "training.json", _effective(prepared))
@@ -368,7 +304,7 @@ def _lead(job: _Job, run: RunDirectory) -> TrainOutcome:
     return _outcome(job, run, prepared, result)
 
 
-def _effective(prepared: _Prepared) -> dict[str, Any]:
+def _effective(prepared: Prepared) -> dict[str, Any]:
     """Return the options of a training as they reach the trainer, and who ignores which."""
     from dataclasses import asdict
 
@@ -384,9 +320,7 @@ def _effective(prepared: _Prepared) -> dict[str, Any]:
     }
 
 
-def _outcome(
-    job: _Job, run: RunDirectory, prepared: _Prepared, result: TrainResult
-) -> TrainOutcome:
+def _outcome(job: Job, run: RunDirectory, prepared: Prepared, result: TrainResult) -> TrainOutcome:
     from ccrl_cli.trainers import ranks
 
     total, inputs = len(job.labels.labels), prepared.sampler.schedule.num_inputs
@@ -422,99 +356,4 @@ def _warning(result: TrainResult, run: RunDirectory) -> str | None:
         f"the collapse guard stopped the training at step {result.alarm.step} "
         f"({result.alarm.rule}): {result.alarm.message}; {run.adapter_path} holds {kept}; "
         "lower training.learning_rate, raise training.beta, or see training.guard"
-    )
-
-
-def _prepare(job: _Job, on_labels: Any) -> _Prepared:
-    """Load the policy and make task, draws and settings."""
-    from ccrl_cli.trainers.base import TrainTask
-    from ccrl_cli.trainers.registry import trainer_backend
-
-    profile, labels = job.profile, job.labels
-    backend = trainer_backend(job.backend)
-    settings = grpo_settings(profile, len(labels.labels))
-    spec = policy_spec(profile, job.start)
-    for sentence in backend.ignored(spec, settings):
-        job.reporter.warn(f"the {job.backend} trainer does not follow {sentence}")
-    loaded = backend.load(spec)
-    maker = InputMaker(profile, loaded)
-    inputs = maker.target(job.domain, labels)
-    sampler, schedule = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
-    replay, probe = source_inputs(
-        profile, maker, schedule.num_steps * settings.replayed, job.reporter
-    )
-    chosen = {key: inputs[key] for key in sampler.order}
-    task = TrainTask(
-        inputs=chosen,
-        reward=reward_weights(profile),
-        probe=tuple(chosen[key] for key in sorted(chosen)[: settings.probe_size]),
-        replay=replay,
-        source_probe=probe,
-        refresher=_refresh(job, loaded, maker, chosen, sampler, on_labels),
-        noise_seed=(
-            derive_seed(profile.run.seed, "random-reward")
-            if job.variant and job.variant.random_reward
-            else None
-        ),
-    )
-    return _Prepared(job, backend, loaded, task, sampler, settings)
-
-
-def _sampler(job: _Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
-    """Return the curriculum's draws and their schedule."""
-    profile, total = job.profile, len(job.labels.labels)
-    order = training_order(profile, confidence)
-    if not order:
-        raise PreconditionError(
-            f"no input is left to train on: all {total} lie below "
-            f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
-            hint="lower curriculum.threshold (for the arm threshold-only: baselines.threshold) or "
-            "raise training.max_prompt_tokens",
-        )
-    rates = sampling_rates(profile, {key: confidence[key] for key in order})
-    if rates is not None and not max(rates.values()):
-        raise UsageError(
-            "training.confidence_weight = sampling draws by confidence, and every confidence is 0",
-            hint="--set training.confidence_weight=none, or another confidence.metric",
-        )
-    schedule = plan_schedule(profile, len(order), total)
-    seed = derive_seed(profile.run.seed, "curriculum-draws")
-    rng = np.random.Generator(np.random.Philox(seed))
-    sampler = CurriculumSampler(order, schedule, rng, gate=profile.curriculum.gate, rates=rates)
-    return sampler, schedule
-
-
-def _refresh(
-    job: _Job,
-    loaded: LoadedModel,
-    maker: InputMaker,
-    inputs: dict[str, TrainInput],
-    sampler: CurriculumSampler,
-    on_labels: Any,
-) -> LabelRefresh | None:
-    """Return the dynamic curriculum of a training, if the profile asks for it."""
-    refresher = make_refresher(job.profile, job.domain, job.labels, inputs)
-    if refresher is None:
-        return None
-    from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
-
-    profile = job.profile
-    settings = grpo_settings(profile, len(job.labels.labels))
-    order = profile.curriculum.order
-
-    def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
-        rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
-        return order_inputs(confidence, order, rng=rng)
-
-    return LabelRefresh(
-        refresher,
-        inputs,
-        sampler,
-        lambda key, label: maker.labelled(
-            job.domain, job.labels.examples[key], label, inputs[key].prompt
-        ),
-        make_order,
-        loaded,
-        TeacherSettings.of(settings, profile.curriculum.ema_decay, job.start.adapter is not None),
-        on_labels,
     )

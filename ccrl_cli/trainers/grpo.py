@@ -90,7 +90,8 @@ class WeightedGrpoTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.check_rows and self.state.global_step == 0:
-            self.first_batch = check_first_batch(self, output, self.check_rows)
+            sampled = [sample.logprobs for sample in self.rollout_func.samples]
+            self.first_batch = check_first_batch(self, output, sampled, self.check_rows)
         weights = [self.weight_of(row["input_id"]) for row in inputs]
         output["advantages"] = output["advantages"] * torch.tensor(
             weights, dtype=output["advantages"].dtype, device=output["advantages"].device

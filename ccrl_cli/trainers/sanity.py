@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,12 +26,15 @@ _HINT = (
 )
 
 
-def check_first_batch(trainer: Any, output: dict[str, Any], size: int) -> dict[str, float]:
+def check_first_batch(
+    trainer: Any, output: dict[str, Any], sampled_logprobs: Sequence[Sequence[float]], size: int
+) -> dict[str, float]:
     """Compare the first rollouts' probabilities with those that the loss will be computed from.
 
     Args:
         trainer: TRL's trainer.
         output: what it made of the rollouts.
+        sampled_logprobs: the decoder's log-probabilities of each rollout's tokens.
         size: rollouts that are looked at.
 
     Returns:
@@ -42,7 +46,11 @@ def check_first_batch(trainer: Any, output: dict[str, Any], size: int) -> dict[s
     """
     found = _logprobs(trainer, output, size)
     mask = output["completion_mask"][:size].bool()
-    sampled = output["sampling_per_token_logps"][:size]
+    rows = [torch.tensor(row, dtype=found.dtype) for row in sampled_logprobs[:size]]
+    sampled = torch.zeros(found.shape, dtype=found.dtype)
+    for place, row in enumerate(rows):
+        sampled[place, : len(row)] = row
+    sampled = sampled.to(found.device)
     ratio = float((found - sampled)[mask].exp().mean())
     apart = float(k3(sampled, found)[mask].mean())
     values = {"start_ratio": ratio, "start_kl_decoder": apart}
@@ -52,7 +60,7 @@ def check_first_batch(trainer: Any, output: dict[str, Any], size: int) -> dict[s
             f"token (limit {MAX_DECODER_KL:g})",
             hint=_HINT,
         )
-    if "ref_per_token_logps" in output:
+    if output.get("ref_per_token_logps") is not None:
         distance = float(k3(found, output["ref_per_token_logps"][:size])[mask].mean())
         values["start_kl_reference"] = distance
         if not distance <= MAX_START_KL:

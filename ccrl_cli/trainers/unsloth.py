@@ -122,7 +122,8 @@ def _decoder(loaded: LoadedModel) -> Decoder:
                 )
             )
         finally:
-            if was_training:
-                unsloth.FastLanguageModel.for_training(model)
+            # It also turns gradient checkpointing on again, which for_inference turned off.
+            unsloth.FastLanguageModel.for_training(model)
+            model.train(was_training)
 
     return decode

@@ -30,6 +30,7 @@ def words(model, tmp_path, monkeypatch, capsys) -> list[str]:
     values = [
         f"model.name={model}",
         "model.adapter=",
+        "generation.constrained=false",
         "data.target.max_train_samples=12",
         "training.max_steps=4",
         "training.prompts_per_step=2",

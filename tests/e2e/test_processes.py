@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = (
     "model.adapter=",
+    "generation.constrained=false",
     "data.target.max_train_samples=16",
     "training.max_steps=6",
     "training.prompts_per_step=4",

@@ -44,6 +44,7 @@ SMALL = {
     "training.max_completion_tokens": "16",
     "training.save_every_steps": "1",
     "training.probe_size": "2",
+    "training.probe_source_size": "2",
     "training.probe_every_steps": "2",
 }
 

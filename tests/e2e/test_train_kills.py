@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 STEPS = 40
 SETTINGS = (
     "model.adapter=",
+    "generation.constrained=false",
     "data.target.max_train_samples=16",
     f"training.max_steps={STEPS}",
     "training.prompts_per_step=4",

@@ -1,0 +1,180 @@
+"""A training of a profile with everything loaded: policy, task, draws, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ccrl_cli.core.curriculum import CurriculumSampler, order_inputs
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.pipelines.domains import Domain
+from ccrl_cli.pipelines.labels import LabelSet
+from ccrl_cli.pipelines.plan import plan_schedule, training_order
+from ccrl_cli.pipelines.refresh import make_refresher
+from ccrl_cli.pipelines.start import Start
+from ccrl_cli.pipelines.training_task import (
+    InputMaker,
+    grpo_settings,
+    policy_spec,
+    reward_weights,
+    sampling_rates,
+    source_inputs,
+)
+from ccrl_cli.store.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.core.curriculum import Schedule
+    from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.reporting import Reporter
+    from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
+    from ccrl_cli.trainers.refreshing import LabelRefresh
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What an arm changes beyond its profile.
+
+    Attributes:
+        arm: name of the recipe, for the manifest.
+        trainer: ``grpo``, or ``sft``: supervised on the labels.
+        random_reward: overlap with the label is replaced by noise.
+        relabel: makes other labels of the same inputs; the arm ``oracle`` alone has one.
+    """
+
+    arm: str
+    trainer: Literal["grpo", "sft"] = "grpo"
+    random_reward: bool = False
+    relabel: Callable[[Domain, LabelSet], LabelSet] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training of a profile, in one process."""
+
+    profile: Profile
+    domain: Domain
+    labels: LabelSet
+    start: Start
+    backend: str
+    reporter: Reporter
+    variant: Variant | None = None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A training with everything loaded."""
+
+    job: Job
+    backend: Any
+    loaded: LoadedModel
+    task: TrainTask
+    sampler: CurriculumSampler
+    settings: GrpoSettings
+
+    def train(self, hooks: TrainHooks) -> TrainResult:
+        """Train in this process; its checkpoints are in the run directory."""
+        work = RunDirectory(self.job.profile.run_path).checkpoints_path
+        result: TrainResult = self.backend.train(
+            self.loaded, self.task, self.sampler, self.settings, work, hooks
+        )
+        return result
+
+
+def prepare(job: Job, on_labels: Any) -> Prepared:
+    """Load the policy and make task, draws and settings."""
+    from ccrl_cli.trainers.base import TrainTask
+    from ccrl_cli.trainers.registry import trainer_backend
+
+    profile, labels = job.profile, job.labels
+    backend = trainer_backend(job.backend)
+    settings = grpo_settings(profile, len(labels.labels))
+    spec = policy_spec(profile, job.start)
+    for sentence in backend.ignored(spec, settings):
+        job.reporter.warn(f"the {job.backend} trainer does not follow {sentence}")
+    loaded = backend.load(spec)
+    maker = InputMaker(profile, loaded)
+    inputs = maker.target(job.domain, labels)
+    sampler, schedule = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
+    replay, probe = source_inputs(
+        profile, maker, schedule.num_steps * settings.replayed, job.reporter
+    )
+    chosen = {key: inputs[key] for key in sampler.order}
+    task = TrainTask(
+        inputs=chosen,
+        reward=reward_weights(profile),
+        probe=tuple(chosen[key] for key in sorted(chosen)[: settings.probe_size]),
+        replay=replay,
+        source_probe=probe,
+        refresher=_refresh(job, loaded, maker, chosen, sampler, on_labels),
+        noise_seed=(
+            derive_seed(profile.run.seed, "random-reward")
+            if job.variant and job.variant.random_reward
+            else None
+        ),
+    )
+    return Prepared(job, backend, loaded, task, sampler, settings)
+
+
+def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
+    """Return the curriculum's draws and their schedule."""
+    profile, total = job.profile, len(job.labels.labels)
+    order = training_order(profile, confidence)
+    if not order:
+        raise PreconditionError(
+            f"no input is left to train on: all {total} lie below "
+            f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
+            hint="lower curriculum.threshold (for the arm threshold-only: baselines.threshold) or "
+            "raise training.max_prompt_tokens",
+        )
+    rates = sampling_rates(profile, {key: confidence[key] for key in order})
+    if rates is not None and not max(rates.values()):
+        raise UsageError(
+            "training.confidence_weight = sampling draws by confidence, and every confidence is 0",
+            hint="--set training.confidence_weight=none, or another confidence.metric",
+        )
+    schedule = plan_schedule(profile, len(order), total)
+    seed = derive_seed(profile.run.seed, "curriculum-draws")
+    rng = np.random.Generator(np.random.Philox(seed))
+    sampler = CurriculumSampler(order, schedule, rng, gate=profile.curriculum.gate, rates=rates)
+    return sampler, schedule
+
+
+def _refresh(
+    job: Job,
+    loaded: LoadedModel,
+    maker: InputMaker,
+    inputs: dict[str, TrainInput],
+    sampler: CurriculumSampler,
+    on_labels: Any,
+) -> LabelRefresh | None:
+    """Return the dynamic curriculum of a training, if the profile asks for it."""
+    refresher = make_refresher(job.profile, job.domain, job.labels, inputs)
+    if refresher is None:
+        return None
+    from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
+
+    profile = job.profile
+    settings = grpo_settings(profile, len(job.labels.labels))
+    order = profile.curriculum.order
+
+    def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
+        rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
+        return order_inputs(confidence, order, rng=rng)
+
+    return LabelRefresh(
+        refresher,
+        inputs,
+        sampler,
+        lambda key, label: maker.labelled(
+            job.domain, job.labels.examples[key], label, inputs[key].prompt
+        ),
+        make_order,
+        loaded,
+        TeacherSettings.of(settings, profile.curriculum.ema_decay, job.start.adapter is not None),
+        on_labels,
+    )
