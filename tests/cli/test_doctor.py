@@ -47,13 +47,11 @@ def test_unknown_models_are_said(capsys):
     assert "someone/else: unknown model" in out
 
 
-def test_impossible_wishes_are_problems_not_crashes(capsys, monkeypatch):
-    monkeypatch.setattr(
-        "ccrl_cli.generators.registry.find_spec", lambda name: None if name == "vllm" else object()
-    )
-    code, _, err = run(capsys, "--set", "generation.constrained=true")
+def test_impossible_wishes_are_problems_not_crashes(capsys):
+    wishes = ("generation.constrained=true", "generation.backend=unsloth")
+    code, _, err = run(capsys, "--set", wishes[0], "--set", wishes[1])
     assert code == 0
-    assert "vllm is not installed" in err
+    assert "the unsloth backend cannot hold answers" in err
 
 
 def test_conflicts_are_found():

@@ -225,8 +225,8 @@ def test_our_step_is_that_of_plain_trl(folder, tmp_path, scaling, loss_type):
     rows: list = []
     before = grpo.Rewards._score
 
-    def scored(self, completions, completion_ids, input_ids):
-        before(self, completions, completion_ids, input_ids)
+    def scored(self, completions, completion_ids, input_ids, *rest):
+        before(self, completions, completion_ids, input_ids, *rest)
         rows.extend((row, ids) for row, ids in zip(self._last, completion_ids, strict=True))
 
     with pytest.MonkeyPatch.context() as patch:

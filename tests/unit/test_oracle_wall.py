@@ -73,7 +73,7 @@ def store_completions(profile):
 
 def given_to_trainer(profile, arm, monkeypatch):
     """Return everything that a trainer is given for an arm, as comparable values."""
-    from ccrl_cli.trainers import grpo, sft
+    from ccrl_cli.trainers import plain, sft
 
     def spy_grpo(loaded, task, sampler, settings, work, hooks, decode=None):
         raise Seen({
@@ -85,7 +85,7 @@ def given_to_trainer(profile, arm, monkeypatch):
     def spy_sft(loaded, pairs, settings, work, *, on_step):
         raise Seen([loaded.text(prompt) + loaded.text(reply) for prompt, reply in pairs])
 
-    monkeypatch.setattr(grpo, "train_grpo", spy_grpo)
+    monkeypatch.setattr(plain, "train_grpo", spy_grpo)
     monkeypatch.setattr(sft, "train_supervised", spy_sft)
     own = arm_profile(profile, arm, 0)
     with pytest.raises(Seen) as seen:

@@ -76,6 +76,9 @@ def run(
     worker: Worker = False,
 ) -> None:
     """Train and score one arm with one seed; what is done is not done again."""
+    from ccrl_cli.pipelines.arms import find_recipe
+
+    find_recipe(arm)  # a wrong name is said before anything heavy is imported
     from ccrl_cli.pipelines.baselines import run_one
 
     loaded = invocation.load()

@@ -88,7 +88,7 @@ def evaluate(  # noqa: PLR0913 (its parameters are flags)
     gold: Gold = None,
     errors: Errors = 0,
 ) -> None:
-    """Score source and target by span F1, before and after training; or any system's file."""
+    """Score source and target by span F1, before and after; or any system's file."""
     if predictions is not None or gold is not None:
         _score_files(invocation, predictions, gold, errors)
         return
