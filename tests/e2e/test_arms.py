@@ -76,6 +76,8 @@ gradient_checkpointing = false
 save_every_steps = 2
 probe_size = 2
 probe_every_steps = 4
+[training.guard]
+enabled = false  # every arm takes its whole budget here, also at this learning rate
 [evaluation]
 batch_size = 16
 max_tokens = 96

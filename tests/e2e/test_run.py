@@ -90,7 +90,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def untimed(records: list[dict]) -> list[dict]:
-    timed = ("seconds_", "tokens_per_second")
+    timed = ("seconds_", "tokens_per_second", "completions_per_second")
     return [{k: v for k, v in r.items() if not k.startswith(timed)} for r in records]
 
 
