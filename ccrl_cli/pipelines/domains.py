@@ -18,7 +18,7 @@ from ccrl_cli.data.catalog import (
 )
 from ccrl_cli.data.prompts import PromptTemplate, get_template, render, type_order
 from ccrl_cli.data.type_names import TypeNames
-from ccrl_cli.errors import PreconditionError, ProfileError, UsageError
+from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.records import Example, content_id
 
 if TYPE_CHECKING:
@@ -163,7 +163,6 @@ def load_domain(profile: Profile, role: Role) -> Domain:
 
     Raises:
         PreconditionError: the data set has no types and the profile names none.
-        ProfileError: ``data.type_names`` names a type that neither domain has.
     """
     section = profile.data.source if role == "source" else profile.data.target
     splits = {
@@ -192,14 +191,3 @@ def load_domain(profile: Profile, role: Role) -> Domain:
         run_seed=profile.run.seed,
         rename_types=profile.prompt.rename_types,
     )
-
-
-def check_type_names(profile: Profile, domains: Sequence[Domain]) -> None:
-    """Raise ProfileError when ``data.type_names`` names a type that no domain has."""
-    known = {label for domain in domains for label in domain.labels}
-    strangers = [key for key in profile.data.type_names if key not in known]
-    if strangers:
-        raise ProfileError(
-            f"data.type_names names {strangers[0]!r}, which is no type of either domain",
-            hint=f"the types are {', '.join(sorted(known))}",
-        )
