@@ -34,19 +34,19 @@ class AnswerAutomaton:
             raise ValueError("an answer needs at least one type")
         self.start = self._state()
         self.accepting = self._state()
-        opened = self._literal(self.start, _OPEN)
+        opened = self._path(self.start, _OPEN)
         self._edges[opened][ord("]")] = self.accepting
         item = self._state()
         self._edges[opened][_ITEM[0]] = item
-        first_text = self._literal(item, _ITEM[1:])
+        first_text = self._path(item, _ITEM[1:])
         type_start = self._text(first_text)
         closed = self._state()
         for name in names:
             last = self._path(type_start, name.encode("utf-8"))
             self._edges[last][_AFTER_TYPE[0]] = closed
-        done = self._literal(closed, _AFTER_TYPE[1:])
+        done = self._path(closed, _AFTER_TYPE[1:])
         self._edges[done][ord("]")] = self.accepting
-        again = self._literal(done, _NEXT)
+        again = self._path(done, _NEXT)
         self._edges[again][_ITEM[0]] = item
 
     def step(self, state: int, byte: int) -> int | None:
@@ -76,11 +76,8 @@ class AnswerAutomaton:
         self._edges.append({})
         return len(self._edges) - 1
 
-    def _literal(self, state: int, data: bytes) -> int:
-        """Lead from a state through given bytes; return where they end."""
-        return self._path(state, data)
-
     def _path(self, state: int, data: bytes) -> int:
+        """Lead from a state through given bytes, along edges that are there; return the end."""
         for byte in data:
             following = self._edges[state].get(byte)
             if following is None:
