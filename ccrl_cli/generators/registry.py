@@ -151,10 +151,8 @@ def choose_backend(
         return "transformers", "it can hold answers to the format, and vllm is not installed"
     if not here.gpu:
         return "transformers", "there is no GPU"
-    if load_in_4bit and "unsloth" in here.packages:
-        return "unsloth", "installed, and the weights are 4-bit"
     if load_in_4bit:
-        return "transformers", "the weights are 4-bit, and unsloth is not installed"
+        return "transformers", "the weights are 4-bit, and it is faster there than unsloth"
     if "vllm" in here.packages:
         return "vllm", "installed, and there is a GPU"
     return "transformers", "vllm is not installed"

@@ -142,11 +142,7 @@ def train_shared(
 
     require_training_packages()
     require_trackers(profile.training.trackers)
-    backend, reason = choose_trainer(
-        profile.training.backend,
-        load_in_4bit=profile.model.load_in_4bit,
-        processes=ranks.world_size(),
-    )
+    backend, reason = choose_trainer(profile.training.backend, processes=ranks.world_size())
     reporter.debug(f"trainer {backend}: {reason}")
     domain = load_domain(profile, "target")
     labels = load_labels(profile, domain)

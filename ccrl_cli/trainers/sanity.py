@@ -61,7 +61,8 @@ def check_first_batch(
             hint=_HINT,
         )
     if output.get("ref_per_token_logps") is not None:
-        distance = float(k3(found, output["ref_per_token_logps"][:size])[mask].mean())
+        reference = _by_answer(output["ref_per_token_logps"][:size], output["prompt_mask"], mask)
+        distance = float(k3(found, reference)[mask].mean())
         values["start_kl_reference"] = distance
         if not distance <= MAX_START_KL:
             raise PreconditionError(
@@ -108,4 +109,22 @@ def _logprobs(trainer: Any, output: dict[str, Any], size: int) -> torch.Tensor:
     finally:
         trainer.temperature = temperature
         trainer.model.train(was_training)
-    return found.float()
+    return _by_answer(found.float(), output["prompt_mask"], output["completion_mask"][:size])
+
+
+def _by_answer(
+    values: torch.Tensor, prompt_mask: torch.Tensor, answer_mask: torch.Tensor
+) -> torch.Tensor:
+    """Return values of answer tokens (B, C), each row from its answer's first token on.
+
+    TRL hands out just these. Unsloth moves the padding behind the answer before it computes them,
+    and hands out a window (B, E + C) that begins with the shortest prompt's end: an answer stands
+    E - P places into it, with P the padding of its row.
+    """
+    extra = values.shape[1] - answer_mask.shape[1]
+    if extra == 0:
+        return values
+    rows, width = answer_mask.shape
+    padding = (prompt_mask[:rows] == 0).sum(dim=1, keepdim=True)
+    places = extra - padding + torch.arange(width, device=values.device)
+    return values.gather(1, places.clamp(min=0))

@@ -9,34 +9,24 @@ import sys
 import pytest
 
 from ccrl_cli.errors import UsageError
-from ccrl_cli.trainers import registry
 from ccrl_cli.trainers.registry import choose_trainer
 
 
 @pytest.mark.parametrize(
-    ("wanted", "four_bit", "processes", "installed", "gpu", "chosen"),
-    [
-        ("auto", True, 1, True, True, "unsloth"),
-        ("auto", False, 1, True, True, "trl"),
-        ("auto", True, 2, True, True, "trl"),
-        ("auto", True, 1, False, True, "trl"),
-        ("auto", True, 1, True, False, "trl"),
-        ("trl", True, 1, True, True, "trl"),
-        ("unsloth", False, 1, False, False, "unsloth"),
-    ],
+    ("wanted", "processes", "chosen"),
+    [("auto", 1, "trl"), ("auto", 2, "trl"), ("trl", 1, "trl"), ("unsloth", 1, "unsloth")],
 )
-def test_the_choice(monkeypatch, wanted, four_bit, processes, installed, gpu, chosen):
-    monkeypatch.setattr(registry, "find_spec", lambda name: object() if installed else None)
-    name, reason = choose_trainer(wanted, load_in_4bit=four_bit, processes=processes, gpu=gpu)
+def test_the_choice(wanted, processes, chosen):
+    name, reason = choose_trainer(wanted, processes=processes)
     assert name == chosen
     assert reason
 
 
 def test_wishes_that_cannot_be_met():
     with pytest.raises(UsageError, match="no trainer 'magic'"):
-        choose_trainer("magic", load_in_4bit=False)
+        choose_trainer("magic")
     with pytest.raises(UsageError, match="one GPU"):
-        choose_trainer("unsloth", load_in_4bit=True, processes=2)
+        choose_trainer("unsloth", processes=2)
 
 
 SCRIPT = """
@@ -45,7 +35,7 @@ import torch
 torch.cuda.is_available = lambda: True
 import ccrl_cli.pipelines.train
 from ccrl_cli.trainers import ranks, registry
-registry.choose_trainer("auto", load_in_4bit=True)
+registry.choose_trainer("auto")
 backend = registry.trainer_backend("unsloth")
 assert "trl" in sys.modules and "transformers" in sys.modules
 print(type(backend).__name__, sys.modules["unsloth"].LOADED_BEFORE)
