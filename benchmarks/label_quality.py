@@ -94,14 +94,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _arguments(arguments)
     reporter = ConsoleReporter(Mode())
     started = time.perf_counter()
+    results: list[dict] = []
     try:
-        results = [_measure_set(Path(folder), args, reporter) for folder in args.data]
+        for folder in args.data:
+            results.append(_measure_set(Path(folder), args, reporter))
+            text = _write(results, args, _words(arguments), time.perf_counter() - started)
     except CcrlError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code
+    print(text, end="")
+    return 0
+
+
+def _write(results: list[dict], args: argparse.Namespace, words: list[str], seconds: float) -> str:
+    """Write what was measured so far; return it as Markdown."""
     document = {
         "schema": 1,
-        "command": " ".join(["python", "benchmarks/label_quality.py", *_words(arguments)]),
+        "command": " ".join(["python", "benchmarks/label_quality.py", *words]),
         "model": args.model,
         "adapter": args.adapter,
         "backend": args.backend,
@@ -111,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "limit": args.limit,
         "hardware": hardware(),
         "versions": package_versions(),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
         "sets": results,
     }
     out = Path(args.out)
@@ -119,8 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.with_suffix(".json").write_text(json.dumps(plain(document), indent=1) + "\n", "utf-8")
     text = markdown(plain(document))
     out.with_suffix(".md").write_text(text, "utf-8")
-    print(text, end="")
-    return 0
+    return text
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

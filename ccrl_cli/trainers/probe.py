@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,7 +65,7 @@ class Probe:
 
         ``kl``: mean k3 estimate over the tokens of the target answers (nats a token).
         ``probe_reward`` and ``probe_f1``: against the pseudo-labels. ``source_f1``: F1 of mentions
-        on labelled source inputs, mean over them.
+        on labelled source inputs, mean over them, and ``source_f1_error``, its standard error.
         """
         model = trainer.accelerator.unwrap_model(trainer.model)
         was_training = model.training
@@ -102,7 +103,12 @@ class Probe:
             values["probe_reward"] = math.fsum(row.total for row in own) / len(own)
             values["probe_f1"] = math.fsum(row.f1 for row in own) / len(own)
         if source:
-            values["source_f1"] = math.fsum(row.f1 for row in source) / len(source)
+            found = [row.f1 for row in source]
+            values["source_f1"] = math.fsum(found) / len(found)
+            # Of one sentence nothing is known.
+            values["source_f1_error"] = (
+                statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else 1.0
+            )
         return values
 
     def _answers(self, model: Any) -> list[Answered]:

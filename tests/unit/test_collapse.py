@@ -76,6 +76,14 @@ def test_what_was_seen_in_practice_is_stopped():
     assert judged(probes)[4] == "source-drop"
 
 
+def test_a_fall_that_a_few_sentences_explain_does_not_count():
+    # Four sentences, of which one is now missed: F1 1, 1, 0.5, 0 and before that 1, 1, 0.5, 1.
+    probes = [{"source_f1": f1, "source_f1_error": 0.24} for f1 in (0.875, 0.625, 0.625)]
+    assert set(judged(probes)) == {None}
+    gone = [{"source_f1": f1, "source_f1_error": 0.0} for f1 in (0.875, 0.0, 0.0)]
+    assert judged(gone)[-1] == "source-drop"
+
+
 def test_a_model_that_starts_unreadable_and_learns_is_left_alone():
     falling = [{"invalid_share": 0.9 - 0.05 * n} for n in range(12)]
     assert set(judged(falling)) == {None}
@@ -106,6 +114,7 @@ rows = st.fixed_dictionaries(
         "stuck_share": shares,
         "wrong_empty_share": shares,
         "source_f1": shares,
+        "source_f1_error": st.floats(0, 0.5),
         "entities": st.floats(0, 20),
         "label_entities": st.floats(0, 5),
         "kl": st.floats(0, 2),
