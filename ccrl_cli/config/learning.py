@@ -56,6 +56,11 @@ class Confidence(Section):
         default=(),
         description="Models of the store whose votes are pooled; empty: all that generated.",
     )
+    type_rule: Literal["votes", "posterior"] = Field(
+        default="votes",
+        description="Who says of what type a span is: the completions, or the type scores of "
+        "`ccrl curriculum score`, over all listed types; then votes are for spans alone.",
+    )
     type_question: Literal["answer", "question"] = Field(
         default="answer",
         description="How type_posterior asks for a type: by the next words of an answer to the "
@@ -77,9 +82,17 @@ class Confidence(Section):
             raise ValueError(f"models lists {twice!r} twice")
         if self.weights and not sum(self.weights.values()):
             raise ValueError("weights has no weight above 0")
+        if self.type_rule == "posterior" and len(self.models) > 1:
+            raise ValueError("type_rule 'posterior' asks one model: name one in models")
         if self.weights and self.metric != "combined":
             raise ValueError(f"weights are read by metric 'combined', not by {self.metric!r}")
         return self
+
+    @property
+    def reads_type_scores(self) -> bool:
+        """Whether labels or confidences are taken from type scores (a stored fit apart)."""
+        weighs = self.metric == "type_posterior" or bool(self.weights.get("type_posterior"))
+        return weighs or self.type_rule == "posterior"
 
 
 class Curriculum(Section):

@@ -16,6 +16,7 @@ from typing import Any
 
 from ccrl_cli.core.agreement import Labeller, canonical
 from ccrl_cli.core.alignment import mention_key
+from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.records import Entity, Parse, PseudoLabel
 
 SOURCES = ("rollouts", "base", "ema")
@@ -77,11 +78,18 @@ class Refresher:
         labeller: rule and metric, the same as for the store. Type evidence is not
             renewed: labels of a metric that reads it keep their confidence.
         settings: when and from what.
+        chosen_types: by input id, the type that a span (normalised text) is given, whatever a
+            completion says.
     """
 
     def __init__(
-        self, labels: Mapping[str, PseudoLabel], labeller: Labeller, settings: RefreshSettings
+        self,
+        labels: Mapping[str, PseudoLabel],
+        labeller: Labeller,
+        settings: RefreshSettings,
+        chosen_types: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
+        self._chosen_types = chosen_types or {}
         self._labels = dict(labels)
         self._labeller = labeller
         self._settings = settings
@@ -110,7 +118,8 @@ class Refresher:
         """
         if input_id not in self._labels:
             raise KeyError(input_id)
-        pairs = list(zip(parses, mean_logprobs, strict=True))
+        typed = retype(list(parses), self._chosen_types.get(input_id, {}))
+        pairs = list(zip(typed, mean_logprobs, strict=True))
         self._pending.setdefault(input_id, []).extend(pairs)
 
     def is_due(self, step: int) -> bool:

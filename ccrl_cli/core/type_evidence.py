@@ -7,14 +7,15 @@ taken off.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ccrl_cli.core.alignment import Aligner, mention_key
-from ccrl_cli.records import Parse
+from ccrl_cli.records import Entity, Parse
 
 FloatArray = NDArray[np.float64]
 
@@ -110,3 +111,54 @@ def posteriors(
             key = mention_key(entity.text)
             found[key, entity.type] = known.get(key, {}).get(entity.type, 0.0)
     return found
+
+
+def chosen_types(
+    scores: Sequence[SpanScore], blank: Sequence[float], types: Sequence[str]
+) -> dict[str, str]:
+    """Return the type of highest posterior of each scored span, by normalised text.
+
+    Args:
+        scores: scored spans of one input.
+        blank: (T,) log-probabilities of the blank.
+        types: T type identifiers, in the order of the scores; the first wins a tie.
+
+    Raises:
+        ValueError: as :func:`type_posterior` does.
+    """
+    if not scores:
+        return {}
+    best = type_posterior([score.logprobs for score in scores], blank).argmax(axis=1)
+    return {
+        mention_key(score.text): types[place]
+        for score, place in zip(scores, best.tolist(), strict=True)
+    }
+
+
+def retype(parses: Sequence[Parse], types: Mapping[str, str]) -> list[Parse]:
+    """Return completions whose spans bear the types that are given, so that votes are for spans.
+
+    A span that a completion names under several types is named once, or as often as under the type
+    that it has most often. Spans without a given type stay as they are.
+
+    Args:
+        parses: completions of one input.
+        types: type by normalised text, as :func:`chosen_types` gives it.
+    """
+    return [_retyped(parse, types) for parse in parses]
+
+
+def _retyped(parse: Parse, types: Mapping[str, str]) -> Parse:
+    stated: Counter[tuple[str, str]] = Counter()
+    taken: Counter[str] = Counter()
+    entities = []
+    for entity in parse.entities:
+        key = mention_key(entity.text)
+        if key not in types:
+            entities.append(entity)
+            continue
+        stated[key, entity.type] += 1
+        if stated[key, entity.type] > taken[key]:
+            taken[key] += 1
+            entities.append(Entity(entity.text, types[key]))
+    return replace(parse, entities=tuple(entities))

@@ -25,6 +25,7 @@ from ccrl_cli.pipelines.plan import planned_steps
 from ccrl_cli.pipelines.start import starting_policy, warmup_is_ready
 from ccrl_cli.pipelines.train import OtherTrainingError, TrainOutcome, train
 from ccrl_cli.pipelines.training_setup import Variant
+from ccrl_cli.pipelines.type_scores import score_types_if_needed
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def prepare(profile: Profile, *, reporter: Reporter) -> ArmRun:
 
         warmup(profile, reporter=reporter)
     generate(profile, GenerateOptions(resume=True), reporter=reporter)
+    score_types_if_needed(profile, reporter=reporter)
     return run_arm(profile, "zero-shot", profile.run.seed, reporter=reporter)
 
 

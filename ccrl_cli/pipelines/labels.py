@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import Labeller
+from ccrl_cli.core.alignment import Aligner, mention_key
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
+from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.calibration_file import CALIBRATE, CalibrationFile, read_calibration
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.type_scores import load_posteriors
+from ccrl_cli.pipelines.type_scores import load_chosen_types, load_posteriors
 from ccrl_cli.records import Example, PseudoLabel
+from ccrl_cli.store.type_scores import type_scores_path
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
@@ -36,6 +39,8 @@ class LabelSet:
         models: models whose completions were pooled.
         reportable: False when a mock backend made any of them.
         calibrator: calibrator that the confidences went through, or ``none``.
+        chosen_types: by input id, the type of each span (normalised text) where type scores say
+            it; empty where the completions do.
     """
 
     labels: Mapping[str, PseudoLabel]
@@ -46,6 +51,7 @@ class LabelSet:
     models: tuple[str, ...]
     reportable: bool
     calibrator: str = "none"
+    chosen_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def confidence(self) -> dict[str, float]:
@@ -82,10 +88,23 @@ def derive_labels(
 ) -> LabelSet:
     """Derive the pseudo-labels of a sample set, their confidences as the metric gives them.
 
+    No model can be asked for the types of mock completions: votes stand in for type scores there.
+
     Raises:
-        PreconditionError: the metric needs type scores that are not there.
+        PreconditionError: the metric or the rule for types needs type scores that are not there.
         ValueError: the metric needs log-probabilities that the backend did not give.
     """
+    chosen: Mapping[str, Mapping[str, str]] = {}
+    scored = found.reportable or type_scores_path(profile.store_path).exists()
+    if not scored and "type_posterior" in labeller.metrics:
+        labeller = replace(labeller, metric="entity_vote", combination=None)
+    if scored and profile.confidence.type_rule == "posterior":
+        chosen = load_chosen_types(profile, domain, found)
+        samples = {
+            key: (retype(parses, chosen[key]), logprobs)
+            for key, (parses, logprobs) in found.samples.items()
+        }
+        found = replace(found, samples=samples)
     evidence = (
         load_posteriors(profile, domain, found) if "type_posterior" in labeller.metrics else {}
     )
@@ -94,7 +113,7 @@ def derive_labels(
     logprobs = [found.samples[key][1] for key in keys]
     with _uncollected():
         made = label_batch(labeller, keys, parses, logprobs, evidence)
-    labels = dict(zip(keys, made, strict=True))
+        labels = {label.input_id: _in_text(label, found.examples[label.input_id]) for label in made}
     return LabelSet(
         labels=labels,
         examples={key: found.examples[key].without_gold() for key in labels},
@@ -103,7 +122,18 @@ def derive_labels(
         num_completions=sum(label.num_completions for label in labels.values()),
         models=found.models,
         reportable=found.reportable,
+        chosen_types=chosen,
     )
+
+
+def _in_text(label: PseudoLabel, example: Example) -> PseudoLabel:
+    """Return a label without the mentions, or copies of one, that the text has no place for."""
+    keys = [mention_key(entity.text) for entity in label.entities]
+    places = Aligner(example).place(keys)
+    if all(place is not None for place in places):
+        return label
+    kept = zip(label.entities, places, strict=True)
+    return replace(label, entities=tuple(entity for entity, place in kept if place is not None))
 
 
 @contextmanager

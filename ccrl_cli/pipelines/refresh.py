@@ -37,4 +37,4 @@ def make_refresher(
     trained: dict[str, PseudoLabel] = {
         key: label for key, label in labels.labels.items() if key in inputs
     }
-    return Refresher(trained, make_labeller(profile, domain), settings)
+    return Refresher(trained, make_labeller(profile, domain), settings, labels.chosen_types)

@@ -14,6 +14,7 @@ from ccrl_cli.pipelines.generate import GenerateOptions, GenerateResult, generat
 from ccrl_cli.pipelines.report import report
 from ccrl_cli.pipelines.start import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.train import TrainOutcome, train
+from ccrl_cli.pipelines.type_scores import score_types_if_needed
 from ccrl_cli.pipelines.warmup import warmup
 from ccrl_cli.store.runs import RunDirectory
 
@@ -32,7 +33,7 @@ class StepTime:
     """One step of a run.
 
     Attributes:
-        name: ``warmup``, ``generate``, ``train`` or ``evaluate``.
+        name: ``warmup``, ``generate``, ``score types``, ``train`` or ``evaluate``.
         seconds: wall time of the call that finished it.
         skipped: it was done before this call.
     """
@@ -68,7 +69,9 @@ class RunResult:
 def run(
     profile: Profile, *, reporter: Reporter, origins: Mapping[str, str] | None = None
 ) -> RunResult:
-    """Warm up if asked, generate, order, train, evaluate, report; what is done is not done again.
+    """Do all steps of a profile; what is done is not done again.
+
+    Warm up if asked, generate, score types if the labels need it, order, train, evaluate, report.
 
     Raises:
         CcrlError: what its steps raise; a further call goes on where this one stopped.
@@ -80,6 +83,12 @@ def run(
         else:
             clock.time("warmup", lambda: warmup(profile, reporter=reporter))
     made = clock.time("generate", lambda: _generate(profile, reporter), done=_nothing_new)
+    if profile.confidence.reads_type_scores:
+        clock.time(
+            "score types",
+            lambda: score_types_if_needed(profile, reporter=reporter),
+            done=lambda result: result is None or result.scored == 0,
+        )
     view = show_curriculum(profile, num_bins=NUM_BINS, reporter=reporter)
     trained = clock.time(
         "train",

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.type_evidence import BLANK, SpanScore, posteriors, spans_to_score
+from ccrl_cli.core.type_evidence import (
+    BLANK,
+    SpanScore,
+    chosen_types,
+    posteriors,
+    spans_to_score,
+)
 from ccrl_cli.data.type_prompts import TypePrompt
 from ccrl_cli.errors import PreconditionError
+from ccrl_cli.generators.registry import SERVERS
+from ccrl_cli.pipelines.backends import pick_backend
 from ccrl_cli.pipelines.domains import TRAINING, Domain, Inputs, load_domain
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
 from ccrl_cli.pipelines.start import Start, starting_policy
@@ -100,6 +108,22 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
     )
 
 
+def score_types_if_needed(
+    profile: Profile, inputs: Inputs = TRAINING, *, reporter: Reporter
+) -> ScoreResult | None:
+    """Score types where the profile's labels are taken from type scores, and a model can be asked.
+
+    A server's model cannot be, and mock completions have none; None where nothing was to do.
+
+    Raises:
+        PreconditionError: as `score_types` does.
+    """
+    local = pick_backend(profile)[0] not in {*SERVERS, "mock"}
+    if not (profile.confidence.reads_type_scores and local):
+        return None
+    return score_types(profile, inputs, reporter=reporter)
+
+
 def load_posteriors(
     profile: Profile, domain: Domain, found: SampleSet
 ) -> Mapping[str, PosteriorOf]:
@@ -109,23 +133,46 @@ def load_posteriors(
         PreconditionError: an input was not scored, or not all of its spans.
         IntegrityError: the scores are damaged.
     """
+    return {
+        key: posteriors(record.spans, record.blank, record.types, found.samples[key][0])
+        for key, record in _load(profile, domain, found).items()
+    }
+
+
+def load_chosen_types(
+    profile: Profile, domain: Domain, found: SampleSet
+) -> Mapping[str, Mapping[str, str]]:
+    """Return the type of highest posterior of each span (normalised text), by input.
+
+    Raises:
+        PreconditionError: an input was not scored, or not all of its spans.
+        IntegrityError: the scores are damaged.
+    """
+    return {
+        key: chosen_types(record.spans, record.blank, record.types)
+        for key, record in _load(profile, domain, found).items()
+    }
+
+
+def _load(profile: Profile, domain: Domain, found: SampleSet) -> dict[str, TypeScores]:
+    """Return the scores of each input."""
     path = type_scores_path(profile.store_path)
     known = read_type_scores(path, profile.model.name, score_identity(profile, domain))
     missing = 0
-    evidence: dict[str, PosteriorOf] = {}
+    scores: dict[str, TypeScores] = {}
     for key, (parses, _) in found.samples.items():
         record = known.get(key)
         spans = spans_to_score(Aligner(found.examples[key]), parses)
         if record is None or _lacks(record, spans) or record.types != domain.labels:
             missing += 1
             continue
-        evidence[key] = posteriors(record.spans, record.blank, record.types, parses)
+        scores[key] = record
     if missing:
         raise PreconditionError(
             f"{missing} of {len(found.samples)} inputs have no type scores in {path}",
             hint="`ccrl curriculum score` makes them (--split chooses the inputs)",
         )
-    return evidence
+    return scores
 
 
 class _Scorer:

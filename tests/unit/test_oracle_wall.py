@@ -61,6 +61,7 @@ def profile_for(folder, model, data):
         "model.adapter=", "model.dtype=float32", "data.target.name=",
         f"data.target.path={data.as_posix()}", "data.target.labels=['agency', 'probe']",
         "data.type_names={}", "training.max_prompt_tokens=900", "baselines.threshold=0.1",
+        "confidence.type_rule=votes", "confidence.metric=entity_vote",
     ]).profile  # fmt: skip
 
 

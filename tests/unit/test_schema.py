@@ -45,6 +45,7 @@ def test_defaults_of_the_documented_keys():
         "negative": 0.125,
         "similarity": 1.0,
         "models": (),
+        "type_rule": "votes",
         "type_question": "answer",
         "calibrator": "none",
     }

@@ -65,10 +65,14 @@ def generate(  # noqa: PLR0913 (each is a flag)
     ray: Ray = None,
     split: SplitOption = "train",
 ) -> None:
-    """Sample K completions of each target input, each on disk as soon as it is done."""
+    """Sample K completions of each target input, each on disk as soon as it is done.
+
+    Where labels read type scores (confidence.type_rule, metric type_posterior), they are made last.
+    """
     from ccrl_cli.pipelines.domains import parse_split
     from ccrl_cli.pipelines.generate import GenerateOptions
     from ccrl_cli.pipelines.generate import generate as run
+    from ccrl_cli.pipelines.type_scores import score_types_if_needed
     from ccrl_cli.store.shards import parse_shard
 
     loaded = invocation.load()
@@ -88,6 +92,11 @@ def generate(  # noqa: PLR0913 (each is a flag)
         for model, count in result.generated.items()
     ]
     lines.append(f"{result.records} records in {result.store} ({result.seconds:.0f} s)")
+    # A part of the inputs, or a machine without the model, leaves that to `ccrl curriculum score`.
+    if shard is None and ray is None:
+        scored = score_types_if_needed(loaded.profile, options.inputs, reporter=invocation.reporter)
+        if scored is not None:
+            lines.append(f"{scored.scored} inputs with new type scores in {scored.path}")
     invocation.finish(
         result,
         text="\n".join(lines),
