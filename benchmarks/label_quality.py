@@ -39,13 +39,15 @@ from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.metrics import score_spans
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval, bootstrap_interval, count_array, paired_bootstrap
+from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.errors import CcrlError
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.generate import GenerateOptions, generate
+from ccrl_cli.pipelines.labels import in_text
 from ccrl_cli.pipelines.manifest import hardware, package_versions
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.type_scores import load_posteriors, score_types
-from ccrl_cli.records import Entity, Parse, PseudoLabel, Score
+from ccrl_cli.pipelines.type_scores import load_chosen_types, load_posteriors, score_types
+from ccrl_cli.records import Parse, PseudoLabel, Score
 
 TOP = (0.1, 0.2, 0.4, 0.6, 1.0)
 RULES = {
@@ -53,6 +55,13 @@ RULES = {
     "majority, clusters at F1 0.8": {"rule": "majority", "similarity": 0.8},
     "votes of 1/2": {"rule": "entity_vote", "positive": 0.5},
     "votes of 3/8": {"rule": "entity_vote", "positive": 0.375},
+}
+#: The same where completions say where entities are, and type scores what they are.
+TYPED_RULES = {
+    "majority, types by evidence": {"rule": "majority"},
+    "spans of 1/2, types by evidence": {"rule": "entity_vote", "positive": 0.5},
+    "spans of 3/8, types by evidence": {"rule": "entity_vote", "positive": 0.375},
+    "spans of 1/4, types by evidence": {"rule": "entity_vote", "positive": 0.25},
 }
 QUESTIONS = ("answer", "question")
 GEOMETRIC = GeometricMean({"entity_vote": 1.0, "type_posterior": 1.0})
@@ -166,13 +175,14 @@ def _words(arguments: Sequence[str] | None) -> list[str]:
 def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReporter) -> dict:
     """Generate, score and measure one data set."""
     seconds: dict[str, float] = {}
-    setups = {}
+    setups: dict[str, Setup] = {}
+    typed: dict[str, dict[str, Setup]] = {}
     for sampling in ("varied", "plain", *["constrained"] * args.constrained):
         profile = _profile(folder, args, sampling)
         begun = time.perf_counter()
         generate(profile, GenerateOptions(resume=True), reporter=reporter)
         seconds[f"generate, {sampling}"] = time.perf_counter() - begun
-        evidence = {}
+        evidence, typed[sampling] = {}, {}
         domain = load_domain(profile, "target")
         found = load_samples(profile, domain)
         if not args.no_type_scores:
@@ -182,10 +192,15 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
                 score_types(asked, reporter=reporter)
                 seconds[f"score types by {question}, {sampling}"] = time.perf_counter() - begun
                 evidence[question] = load_posteriors(asked, domain, found)
+                typed[sampling][question] = _typed(asked, domain, found)
         setups[sampling] = Setup(profile, domain, found, evidence)
     begun = time.perf_counter()
     varied = setups["varied"]
     rows = [row for name, setup in setups.items() for row in _rule_rows(name, setup, args.seed)]
+    for name, by_question in typed.items():
+        for question, setup in by_question.items():
+            rules = {f"{rule} ({question})": options for rule, options in TYPED_RULES.items()}
+            rows += _rule_rows(name, setup, args.seed, rules)
     result = {
         "data": folder.name,
         "digest": varied.domain.split("train").digest,
@@ -196,12 +211,24 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
         "rows": [asdict(row) for row in rows],
         "free_types": _free_types(varied, args.seed),
         "varied_against_plain": _compare(setups, args.seed),
-        "retyped": _retyped(varied, args.seed),
         "entities": _entity_rows(varied, args.seed),
         "precision_by_votes": _precision_by_votes(varied),
     }
     seconds["measure"] = time.perf_counter() - begun
     return result | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
+
+
+def _typed(profile: Profile, domain: Domain, found: SampleSet) -> Setup:
+    """Return the completions under the types that one question gives their spans."""
+    chosen = load_chosen_types(profile, domain, found)
+    samples = {
+        key: (retype(parses, chosen[key]), logprobs)
+        for key, (parses, logprobs) in found.samples.items()
+    }
+    same_spans = replace(found, samples=samples)
+    question = profile.confidence.type_question
+    posteriors = load_posteriors(profile, domain, same_spans)
+    return Setup(profile, domain, same_spans, {question: posteriors})
 
 
 def _profile(folder: Path, args: argparse.Namespace, sampling: str) -> Profile:
@@ -239,7 +266,8 @@ def _labels(setup: Setup, metric: str, question: str, **options: object) -> list
     labeller = Labeller(metric=metric, combination=GEOMETRIC, **options)
     parses = [setup.found.samples[key][0] for key in setup.keys]
     logprobs = [setup.found.samples[key][1] for key in setup.keys]
-    return label_batch(labeller, setup.keys, parses, logprobs, setup.evidence.get(question))
+    labels = label_batch(labeller, setup.keys, parses, logprobs, setup.evidence.get(question))
+    return [in_text(label, setup.found.examples[label.input_id]) for label in labels]
 
 
 def _scores(setup: Setup, labels: Sequence[PseudoLabel]) -> list[tuple[Score, bool]]:
@@ -253,7 +281,9 @@ def _scores(setup: Setup, labels: Sequence[PseudoLabel]) -> list[tuple[Score, bo
     return found
 
 
-def _rule_rows(sampling: str, setup: Setup, seed: int) -> list[Row]:
+def _rule_rows(
+    sampling: str, setup: Setup, seed: int, rules: Mapping[str, Mapping] = RULES
+) -> list[Row]:
     """Return a row for every rule and metric."""
     metrics = [("self_consistency", ""), ("semantic_entropy", ""), ("entity_vote", "")]
     first = next(iter(setup.found.samples.values()))[1]
@@ -262,7 +292,7 @@ def _rule_rows(sampling: str, setup: Setup, seed: int) -> list[Row]:
     for question in setup.evidence:
         metrics += [("type_posterior", question), ("combined", question)]
     rows = []
-    for rule, options in RULES.items():
+    for rule, options in rules.items():
         values: dict[str, list[float]] = {}
         scores: list[tuple[Score, bool]] = []
         for metric, question in metrics:
@@ -397,48 +427,6 @@ def _free_types(setup: Setup, seed: int) -> dict[str, dict]:
             "difference": asdict(paired_bootstrap(*tables, rng)),
         }
     return found
-
-
-def _retyped(setup: Setup, seed: int) -> dict[str, dict]:
-    """Return label F1 where spans are kept by votes for any type, and the type is chosen after.
-
-    The type is one that a completion gave the span: the one with most votes, with the highest
-    posterior, or with the highest product of both.
-    """
-    rng = np.random.default_rng(derive_seed(seed, "retyped"))
-    labels = _labels(setup, "entity_vote", "")
-    ways = {"most votes": (None, 1.0)}
-    for question in setup.evidence:
-        ways[f"highest posterior ({question})"] = (question, 0.0)
-        ways[f"highest votes x posterior ({question})"] = (question, 1.0)
-    found = {}
-    for name, (question, power) in ways.items():
-        chosen = [
-            replace(label, entities=_choose_types(setup, label, question, power))
-            for label in labels
-        ]
-        table = count_array(score for score, _ in _scores(setup, chosen))
-        found[name] = asdict(bootstrap_interval(table, rng))
-    return found
-
-
-def _choose_types(
-    setup: Setup, label: PseudoLabel, question: str | None, power: float
-) -> tuple[Entity, ...]:
-    """Return the spans with votes of at least 1/2, each under its best type."""
-    spans: dict[str, list[tuple[Entity, float]]] = {}
-    for entity, share in label.votes:
-        spans.setdefault(mention_key(entity.text), []).append((entity, share))
-    kept = []
-    for key, options in spans.items():
-        if sum(share for _, share in options) < 0.5:
-            continue
-        evidence = setup.evidence[question][label.input_id] if question else {}
-        best = max(
-            options, key=lambda pair: pair[1] ** power * evidence.get((key, pair[0].type), 1)
-        )
-        kept.append(best[0])
-    return tuple(kept)
 
 
 def _entity_rows(setup: Setup, seed: int) -> list[dict]:

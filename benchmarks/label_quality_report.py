@@ -43,11 +43,6 @@ def _set_lines(part: Mapping) -> list[str]:
     )
     lines += ["", "### Listed types (filtered after decoding) against free types (label F1)", ""]
     lines += _free_types(part)
-    lines += ["", "### Spans of 1/2 of the votes for any type, their type chosen after", ""]
-    lines += _table(
-        ["type", "label F1"],
-        [[name, _interval(found, 100)] for name, found in part["retyped"].items()],
-    )
     lines += ["", "### Single entities: AUROC against right entity, right span, right type", ""]
     lines += _table(
         ["evidence", "entity", "span", "type, given the span"],

@@ -113,7 +113,7 @@ def derive_labels(
     logprobs = [found.samples[key][1] for key in keys]
     with _uncollected():
         made = label_batch(labeller, keys, parses, logprobs, evidence)
-        labels = {label.input_id: _in_text(label, found.examples[label.input_id]) for label in made}
+        labels = {label.input_id: in_text(label, found.examples[label.input_id]) for label in made}
     return LabelSet(
         labels=labels,
         examples={key: found.examples[key].without_gold() for key in labels},
@@ -126,7 +126,7 @@ def derive_labels(
     )
 
 
-def _in_text(label: PseudoLabel, example: Example) -> PseudoLabel:
+def in_text(label: PseudoLabel, example: Example) -> PseudoLabel:
     """Return a label without the mentions, or copies of one, that the text has no place for."""
     keys = [mention_key(entity.text) for entity in label.entities]
     places = Aligner(example).place(keys)
