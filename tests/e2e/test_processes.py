@@ -27,6 +27,7 @@ SETTINGS = (
     "data.target.max_train_samples=16",
     "training.max_steps=6",
     "training.prompts_per_step=4",
+    "training.micro_batch_size=8",
     "training.num_generations=4",
     "training.learning_rate=1e-3",
     "training.max_prompt_tokens=1000",
