@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,17 +76,18 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
         key: spans_to_score(Aligner(found.examples[key]), parses)
         for key, (parses, _) in found.samples.items()
     }
-    owed = [key for key in spans if key not in known or _lacks(known[key], spans[key])]
+    owed = {key for key in spans if key not in known or _lacks(known[key], spans[key])}
     if owed:
         scorer = _Scorer(profile, domain, start)
         with (
             JsonlWriter(path) as writer,
             reporter.progress(len(owed), "score types", unit="inputs") as progress,
         ):
-            for first in range(0, len(owed), INPUTS_A_CHUNK):
-                keys = owed[first : first + INPUTS_A_CHUNK]
-                texts = {key: found.examples[key].text for key in keys}
-                for key, scores in scorer.score(texts, spans).items():
+            for chunk in _chunks(list(spans), owed):
+                texts = {key: found.examples[key].text for key in chunk}
+                scores = scorer.score(texts, spans)
+                missing = [key for key in chunk if key in owed]
+                for key in missing:
                     writer.append(
                         TypeScores(
                             input_id=key,
@@ -94,10 +95,10 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
                             identity=identity,
                             types=domain.labels,
                             blank=scorer.blank,
-                            spans=scores,
+                            spans=scores[key],
                         ).to_json()
                     )
-                progress.advance(len(keys))
+                progress.advance(len(missing))
     return ScoreResult(
         path=str(path),
         scored=len(owed),
@@ -106,6 +107,18 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
         types=len(domain.labels),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def _chunks(keys: Sequence[str], owed: Collection[str]) -> Iterator[Sequence[str]]:
+    """Yield the chunks that hold an owed input, whole.
+
+    What is scored together must not depend on where an earlier call was killed: scores of other
+    batches differ by rounding.
+    """
+    for first in range(0, len(keys), INPUTS_A_CHUNK):
+        chunk = keys[first : first + INPUTS_A_CHUNK]
+        if any(key in owed for key in chunk):
+            yield chunk
 
 
 def score_types_if_needed(
