@@ -76,6 +76,15 @@ def test_a_small_training_leaves_everything_behind(words, capsys):
     assert again["result"]["already_done"]
 
 
+def test_passes_that_are_asked_for_outdo_the_profiles_steps(words, capsys):
+    place = words.index("training.max_steps=4")
+    open_end = [*words[: place - 1], *words[place + 1 :]]
+    document, _ = run(capsys, *open_end, "--epochs", "0.5")
+    assert document["result"]["steps"] == 3  # half of 12 inputs, two a step; the profile says 24
+    again, _ = run(capsys, *words, "--epochs", "0.5", "--overwrite")
+    assert again["result"]["steps"] == 4  # a --set says so
+
+
 def test_a_guard_that_fires_ends_the_command_as_done_with_a_warning(words, capsys):
     """A random model's answers cannot be read: with a window of 2 that is a collapse."""
     fast = [*words, "--set", "training.guard.window_steps=2"]

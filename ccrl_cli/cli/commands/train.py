@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,7 +14,9 @@ app = new_app()
 PACING = setting("curriculum.pacing", str, "linear, root, log, exponential, step or constant.")
 ORDER = setting("curriculum.order", str, "confidence, random or anti.")
 BACKEND = setting("training.backend", str, "auto, trl or unsloth.")
-EPOCHS = setting("training.epochs", float, "Passes over all target inputs.")
+EPOCHS = setting(
+    "training.epochs", float, "Passes over all target inputs; the profile's max_steps is left out."
+)
 STEPS = setting("training.max_steps", int, "Optimiser steps; epochs then no longer decides.")
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 Overwrite = Annotated[
@@ -42,6 +45,10 @@ def train(
     from ccrl_cli.cli.output import format_table
     from ccrl_cli.pipelines.train import train_shared
 
+    flags = invocation.flags
+    if flags[EPOCHS.key] is not None and flags[STEPS.key] is None:
+        # Who asks for passes on the command line does not mean the profile's number of steps.
+        invocation = replace(invocation, overrides=(f"{STEPS.key}=", *invocation.overrides))
     loaded = invocation.load()
     profile, variant = loaded.profile, None
     if arm is not None:
