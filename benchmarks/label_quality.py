@@ -21,7 +21,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,6 @@ from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.metrics import score_spans
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval, bootstrap_interval, count_array, paired_bootstrap
-from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.errors import CcrlError
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.generate import GenerateOptions, generate
@@ -220,12 +219,7 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
 
 def _typed(profile: Profile, domain: Domain, found: SampleSet) -> Setup:
     """Return the completions under the types that one question gives their spans."""
-    chosen = load_chosen_types(profile, domain, found)
-    samples = {
-        key: (retype(parses, chosen[key]), logprobs)
-        for key, (parses, logprobs) in found.samples.items()
-    }
-    same_spans = replace(found, samples=samples)
+    same_spans = found.retyped(load_chosen_types(profile, domain, found))
     question = profile.confidence.type_question
     posteriors = load_posteriors(profile, domain, same_spans)
     return Setup(profile, domain, same_spans, {question: posteriors})

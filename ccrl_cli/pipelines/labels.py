@@ -13,7 +13,6 @@ from ccrl_cli.core.alignment import Aligner, mention_key
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
-from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.calibration_file import CALIBRATE, CalibrationFile, read_calibration
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
@@ -100,11 +99,7 @@ def derive_labels(
         labeller = replace(labeller, metric="entity_vote", combination=None)
     if scored and profile.confidence.type_rule == "posterior":
         chosen = load_chosen_types(profile, domain, found)
-        samples = {
-            key: (retype(parses, chosen[key]), logprobs)
-            for key, (parses, logprobs) in found.samples.items()
-        }
-        found = replace(found, samples=samples)
+        found = found.retyped(chosen)
     evidence = (
         load_posteriors(profile, domain, found) if "type_posterior" in labeller.metrics else {}
     )

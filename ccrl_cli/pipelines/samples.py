@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import pool
 from ccrl_cli.core.parsing import parse_completion
+from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import TRAINING, Inputs
 from ccrl_cli.records import Example, Parse, Record
@@ -40,6 +41,14 @@ class SampleSet:
     def reportable(self) -> bool:
         """Whether no mock backend made any of them."""
         return not any(model.startswith("mock:") for model in self.models)
+
+    def retyped(self, chosen: Mapping[str, Mapping[str, str]]) -> SampleSet:
+        """Return the same completions under the types that are given for their spans, by input."""
+        samples = {
+            key: (retype(parses, chosen[key]), logprobs)
+            for key, (parses, logprobs) in self.samples.items()
+        }
+        return replace(self, samples=samples)
 
 
 def load_samples(profile: Profile, domain: Domain, inputs: Inputs = TRAINING) -> SampleSet:

@@ -131,8 +131,9 @@ def score_types_if_needed(
     Raises:
         PreconditionError: as `score_types` does.
     """
-    local = pick_backend(profile)[0] not in {*SERVERS, "mock"}
-    if not (profile.confidence.reads_type_scores and local):
+    if not profile.confidence.reads_type_scores:
+        return None
+    if pick_backend(profile)[0] in {*SERVERS, "mock"}:
         return None
     return score_types(profile, inputs, reporter=reporter)
 
