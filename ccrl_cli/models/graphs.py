@@ -5,9 +5,11 @@ whose addresses never change, so one step (model, draw, log-probability, bookkee
 once for each size of the batch and then replayed by one call. Sizes are rounded up to a few
 buckets. Finished rows leave the batch when what is left fits a smaller bucket.
 
+On a CPU nothing is recorded, sizes are exact and the buffers go after each batch: there it pays
+that a step writes its keys and values in place, where a growing cache is copied at every token.
+
 The results are those of `decoding.decode_batch` without graphs: same prefill, same uniform streams,
-same draws. Recording happens on CUDA alone; without it the same code runs step by step, which is
-how it is tested on a CPU.
+same draws.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ import torch
 
 from ccrl_cli.core.seeds import uniform_stream
 from ccrl_cli.models.decoding import (
+    COMPACT_BELOW,
     PromptRequest,
     Sample,
     Sampling,
     decoding_bytes,
     left_pad,
 )
+from ccrl_cli.models.hardware import main_memory
 from ccrl_cli.models.recording import (
     StaticRunner,
     base_model,
@@ -40,6 +44,8 @@ WINDOW = 4
 #: Share of the free GPU memory that buffers may take, else the plain path is used. Buffers stay,
 #: and in training the update needs room beside them.
 MEMORY_SHARE = 0.25
+#: Share of all main memory that buffers may take on a CPU.
+CPU_SHARE = 0.125
 #: Architectures whose layers are all full attention over one key and value a token.
 ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
@@ -69,24 +75,27 @@ def usable(
     sampling: Sampling,
     share: float = MEMORY_SHARE,
 ) -> bool:
-    """Return whether `decode_static` pays and fits: a GPU, a known architecture, enough memory.
+    """Return whether `decode_static` pays and fits: a known architecture, enough memory.
 
     Args:
         model: the model.
         requests: the prompts.
         sampling: how tokens are drawn.
-        share: of the free memory, what the buffers may take.
+        share: of a GPU's free memory, what the buffers may take. On a CPU it is a share of all
+            memory, so that the same machine always decodes in the same way.
     """
     device = torch.device(model.device)
-    if device.type != "cuda" or not supports(model):
+    if device.type not in ("cpu", "cuda") or not supports(model):
         return False
-    rows = bucket_rows(sum(len(request.seeds) for request in requests))
-    width = max(len(request.token_ids) for request in requests)
-    columns = bucket_columns(width + sampling.max_tokens)
+    rows = sum(len(request.seeds) for request in requests)
+    columns = max(len(request.token_ids) for request in requests) + sampling.max_tokens
+    token, row = decoding_bytes(base_model(model))
+    if device.type == "cpu":
+        return rows * (columns * token + row) <= CPU_SHARE * (main_memory() or 0)
+    rows, columns = bucket_rows(rows), bucket_columns(columns)
     runner = _RUNNERS.get(model)
     if runner is not None and runner.holds(rows, columns, sampling.max_tokens):
         return True
-    token, row = decoding_bytes(base_model(model))
     needed = rows * (columns * token + row)
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -137,23 +146,27 @@ def decode_static(
         pad_id: padding token of the prompts.
         capture: record steps as CUDA graphs, on a GPU.
     """
+    capture = capture and can_record(torch.device(model.device))
     batch = _StaticBatch(model, requests, sampling, end_ids)
     started = False
-    while not started or (batch.running and batch.done < sampling.max_tokens):
-        # Nothing is handed out inside: the caller must not find itself in inference mode.
-        try:
+    try:
+        while not started or (batch.running and batch.done < sampling.max_tokens):
+            # Nothing is handed out inside: the caller must not find itself in inference mode.
             with torch.inference_mode():
                 if started:
                     batch.shrink()
                     batch.advance()
                 else:
-                    batch.start(pad_id, capture and can_record(torch.device(model.device)))
+                    batch.start(pad_id, capture)
                     started = True
                 ended = batch.collect()
-        except torch.OutOfMemoryError:
+            yield from ended
+    except torch.OutOfMemoryError:
+        release(model)
+        raise
+    finally:
+        if not capture:
             release(model)
-            raise
-        yield from ended
     yield from batch.unfinished()
 
 
@@ -193,9 +206,11 @@ class _StaticBatch:
             logits_to_keep=1,
         )
         cache = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-        rows = bucket_rows(len(self.rows))
+        self._capture = capture
         self._width = ids.shape[1]
-        columns = bucket_columns(self._width + self.sampling.max_tokens)
+        rows, columns = len(self.rows), self._width + self.sampling.max_tokens
+        if capture:
+            rows, columns = bucket_rows(rows), bucket_columns(columns)
         self.runner = _runner(self.model, (rows, columns, self.sampling.max_tokens), cache, capture)
         origin = torch.tensor(_filled([i for i, _ in self.rows], rows), device=device)
         self.runner.load(cache, mask, origin, self._uniforms(rows).to(device))
@@ -213,8 +228,9 @@ class _StaticBatch:
         return torch.from_numpy(np.stack(_filled(streams, rows))).float()
 
     def advance(self) -> None:
-        """Draw some more tokens without looking at them."""
-        for _ in range(min(WINDOW, self.sampling.max_tokens - self.done)):
+        """Draw some more tokens without looking at them; one on a CPU, where a look is free."""
+        window = WINDOW if self._capture else 1
+        for _ in range(min(window, self.sampling.max_tokens - self.done)):
             self.runner.advance(self.model, self._width + self.done, self.sampling, self._state)
             self.done += 1
 
@@ -244,9 +260,13 @@ class _StaticBatch:
         return finished
 
     def shrink(self) -> None:
-        """Let finished rows leave when the rest fits a smaller bucket."""
-        rows = bucket_rows(len(self.running))
-        if rows >= self.runner.rows:
+        """Let finished rows leave when the rest fits a smaller bucket, or is much smaller."""
+        rows = len(self.running)
+        if self._capture:
+            rows = bucket_rows(rows)
+            if rows >= self.runner.rows:
+                return
+        elif rows > COMPACT_BELOW * self.runner.rows:
             return
         index = torch.tensor(_filled(self.running, rows), device=self.model.device)
         self.runner.keep(index)

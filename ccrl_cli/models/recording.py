@@ -144,7 +144,7 @@ class StaticRunner:
         columns: cache length of the buffers.
         steps: tokens that can be drawn for each row.
         cache: (keys, values) of each layer of a prefill, for shapes and formats.
-        capture: record steps as CUDA graphs.
+        capture: record steps as CUDA graphs; without, each step has just the columns it needs.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class StaticRunner:
             sampling: how tokens are drawn.
             state: fingerprint of the model.
         """
-        columns = min(bucket_columns(length), self.size[1])
+        columns = min(bucket_columns(length), self.size[1]) if self.wanted else length
         key = (self.rows, columns, sampling.temperature, sampling.top_p, sampling.top_k, state)
         graph = self._graphs.get(key)
         if graph is None and self._capture:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models import graphs, recording
+from ccrl_cli.models import decoding, graphs, recording
 from ccrl_cli.models.decoding import (
     PromptRequest,
     Sampling,
@@ -183,18 +183,6 @@ def test_models_with_recurrent_layers_are_decoded_whole():
         assert flat(found)[request.key] == flat(alone)[request.key]
 
 
-def test_buffers_are_used_again_and_grow(model):
-    graphs.release(model)
-    decode(model, prompts([5], [8]), Sampling(1.0, 4), static=True)
-    small = graphs._RUNNERS[model]
-    decode(model, prompts([9, 4], [2, 2]), Sampling(1.0, 3), static=True)
-    assert graphs._RUNNERS[model] is small
-    decode(model, prompts([200], [9]), Sampling(1.0, 4), static=True)
-    assert graphs._RUNNERS[model].size == (16, 256, 4)
-    graphs.release(model)
-    assert model not in graphs._RUNNERS
-
-
 def test_the_attention_of_the_model_is_put_back(model):
     before = model.config._attn_implementation
     decode(model, prompts([5], [2]), Sampling(1.0, 4), static=True)
@@ -270,6 +258,20 @@ class Recorded:
         self.replays += 1
 
 
+def test_buffers_are_used_again_and_grow(model, monkeypatch):
+    monkeypatch.setattr(graphs, "can_record", lambda device: True)
+    monkeypatch.setattr(recording.StaticRunner, "_record", lambda *parts: Recorded(*parts))
+    graphs.release(model)
+    decode(model, prompts([5], [8]), Sampling(1.0, 4), static=True)
+    small = graphs._RUNNERS[model]
+    decode(model, prompts([9, 4], [2, 2]), Sampling(1.0, 3), static=True)
+    assert graphs._RUNNERS[model] is small
+    decode(model, prompts([200], [9]), Sampling(1.0, 4), static=True)
+    assert graphs._RUNNERS[model].size == (16, 256, 4)
+    graphs.release(model)
+    assert model not in graphs._RUNNERS
+
+
 def test_recorded_steps_are_used_where_they_fit(model, monkeypatch):
     monkeypatch.setattr(graphs, "can_record", lambda device: True)
     monkeypatch.setattr(recording.StaticRunner, "_record", lambda *parts: Recorded(*parts))
@@ -314,10 +316,49 @@ def test_what_the_static_path_knows():
     assert not graphs.supports(AutoModelForCausalLM.from_config(gemma))
 
 
-def test_without_a_gpu_the_plain_path_is_taken():
+def test_a_cpu_decodes_in_place_in_exact_sizes_and_keeps_nothing(model, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert not graphs.usable(tiny("llama"), prompts([5], [1]), Sampling(1.0, 4))
+    sizes, columns = [], []
+    step = recording.StaticRunner._step
+
+    def spy(runner, model, width, sampling):
+        sizes.append(runner.size)
+        columns.append((runner.rows, width))
+        step(runner, model, width, sampling)
+
+    monkeypatch.setattr(recording.StaticRunner, "_step", spy)
+    requests, sampling = prompts([9, 30], [4, 1]), Sampling(1.0, 20)
+    assert graphs.usable(model, requests, sampling)
+    found = decode(model, requests, sampling, static=None, ends=range(2, 12))
+    assert flat(found) == flat(decode(model, requests, sampling, static=False, ends=range(2, 12)))
+    assert set(sizes) == {(5, 50, 20)}
+    assert [width for _, width in columns] == list(range(31, 31 + len(columns)))
+    assert columns[-1][0] < 5, "no row left"
+    assert model not in graphs._RUNNERS
+
+
+def test_a_cpu_batch_may_take_a_share_of_all_memory_at_most(monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    model, requests, sampling = tiny("llama"), prompts([500], [8]), Sampling(1.0, 500)
+    token, row = decoding.decoding_bytes(model)
+    needed = 8 * (1000 * token + row)
+    monkeypatch.setattr(graphs, "main_memory", lambda: int(needed / graphs.CPU_SHARE))
+    assert graphs.usable(model, requests, sampling)
+    monkeypatch.setattr(graphs, "main_memory", lambda: int(needed / graphs.CPU_SHARE) - 99)
+    assert not graphs.usable(model, requests, sampling)
+    monkeypatch.setattr(graphs, "main_memory", lambda: None)
+    assert not graphs.usable(model, requests, sampling)
+
+
+def test_buffers_go_when_the_reader_stops_early(model):
+    answers = decode_batch(
+        model, prompts([5, 5], [1, 1]), Sampling(1.0, 9), end_ids=[2], pad_id=0, static=True
+    )
+    next(answers)
+    answers.close()
+    assert model not in graphs._RUNNERS
 
 
 @pytest.mark.parametrize(
