@@ -134,6 +134,11 @@ class Training(Section):
     num_generations: Annotated[int, Field(ge=2)] = Field(
         default=8, description="G, rollouts of one prompt in a step (a group)."
     )
+    label_answers: CountOrZero = Field(
+        default=0,
+        description="Answers of each group that are the pseudo-label itself, not a sample: an "
+        "off-policy guide to what the policy never says by itself (LUFFY, 2504.14945); 0: none.",
+    )
     micro_batch_size: Count = Field(
         default=8,
         description="Rollouts in one forward pass; divides prompts_per_step x num_generations.",
@@ -240,6 +245,11 @@ class Training(Section):
             raise ValueError(
                 f"prompts_per_step x num_generations ({rollouts}) must be a multiple of "
                 f"micro_batch_size ({self.micro_batch_size})"
+            )
+        if self.label_answers >= self.num_generations:
+            raise ValueError(
+                f"label_answers ({self.label_answers}) must be below num_generations "
+                f"({self.num_generations}): the policy has to answer too"
             )
         if self.replay_share and self.prompts_per_step < 2:
             raise ValueError("replay_share needs at least two prompts_per_step")

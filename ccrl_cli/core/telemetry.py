@@ -28,6 +28,7 @@ class RolloutRow:
         outcome: ``valid``, ``repaired`` or ``invalid``.
         tokens: sampled tokens.
         truncated: cut at the limit.
+        from_label: the label itself, not a sample of the policy.
     """
 
     input_id: str
@@ -42,6 +43,7 @@ class RolloutRow:
     outcome: str
     tokens: int
     truncated: bool
+    from_label: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ class Group:
 def make_groups(rows: Sequence[RolloutRow], size: int) -> tuple[Group, ...]:
     """Return the groups of `size` rows that follow one another.
 
+    The spread is that of all rewards, labels' own included, since that is what is learnt from; the
+    mean overlap is that of the samples.
+
     Raises:
         ValueError: the rows are no whole number of groups.
     """
@@ -68,17 +73,19 @@ def make_groups(rows: Sequence[RolloutRow], size: int) -> tuple[Group, ...]:
 def _group(rows: Sequence[RolloutRow]) -> Group:
     mean = _mean([row.total for row in rows])
     spread = _mean([(row.total - mean) ** 2 for row in rows]) ** 0.5
-    return Group(rows[0].input_id, rows[0].replayed, spread, _mean([r.overlap for r in rows]))
+    overlap = _mean([row.overlap for row in rows if not row.from_label])
+    return Group(rows[0].input_id, rows[0].replayed, spread, overlap)
 
 
 def summarise(rows: Sequence[RolloutRow], groups: Sequence[Group]) -> dict[str, float]:
-    """Return means and shares over a step's rollouts of target inputs; of replays, F1 and reward.
+    """Return means and shares over a step's samples for target inputs; of replays, F1 and reward.
 
     ``stuck_share`` counts groups without spread that earn less than half of the overlap;
     ``wrong_empty_share`` the empty answers among those whose label is not empty.
     """
-    own = [row for row in rows if not row.replayed]
-    replays = [row for row in rows if row.replayed]
+    samples = [row for row in rows if not row.from_label]
+    own = [row for row in samples if not row.replayed]
+    replays = [row for row in samples if row.replayed]
     values: dict[str, float] = {}
     if own:
         mine = [group for group in groups if not group.replayed]

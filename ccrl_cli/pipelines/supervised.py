@@ -9,7 +9,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.prompts import answer
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.plan import planned_steps
 from ccrl_cli.pipelines.train import TrainOutcome
@@ -52,7 +51,10 @@ def train_on_labels(
 
     loaded = trainer_backend("trl").load(policy_spec(profile, start))
     inputs = InputMaker(profile, loaded).target(domain, labels)
-    pairs = _pairs(domain, labels, loaded, {key: row.prompt for key, row in inputs.items()})
+    pairs = [
+        (loaded.encode(row.prompt), [*loaded.encode(row.answer), loaded.end_ids[0]])
+        for row in inputs.values()
+    ]
     if not pairs:
         raise PreconditionError(
             f"all {len(labels.labels)} inputs have too long a prompt",
@@ -138,25 +140,6 @@ def _settings(profile: Profile, num_steps: int) -> SupervisedSettings:
         save_every_steps=section.save_every_steps,
         seed=derive_seed(profile.run.seed, "trainer") % 2**32,
     )
-
-
-def _pairs(
-    domain: Domain, labels: LabelSet, loaded: LoadedModel, prompts: Mapping[str, str]
-) -> list[Pair]:
-    """Return prompt and answer of each input as tokens; the end token included."""
-    special = tuple(loaded.tokenizer.all_special_tokens)
-    return [
-        (
-            loaded.encode(prompt),
-            [
-                *loaded.encode(
-                    answer(labels.labels[key].entities, domain.names, special_tokens=special)
-                ),
-                loaded.end_ids[0],
-            ],
-        )
-        for key, prompt in prompts.items()
-    ]
 
 
 def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:

@@ -12,6 +12,7 @@ from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.collapse import GuardLimits
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.data.prompts import answer
 from ccrl_cli.errors import CcrlError, PreconditionError
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.labels import LabelSet
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.loading import LoadedModel
     from ccrl_cli.pipelines.start import Start
-    from ccrl_cli.records import Example, PseudoLabel
+    from ccrl_cli.records import Entity, Example, PseudoLabel
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.trainers.base import GrpoSettings, TrainInput
     from ccrl_cli.trainers.registry import PolicySpec
@@ -61,7 +62,14 @@ class InputMaker:
 
         votes = label.votes if self._profile.reward.overlap == "expected_f1" else None
         target = make_target(Aligner(example), label.entities, label.abstained, votes)
-        return TrainInput(example.id, prompt, target, label.confidence, domain.names.by_name)
+        return TrainInput(
+            example.id,
+            prompt,
+            target,
+            label.confidence,
+            domain.names.by_name,
+            self._answer(domain, label.entities),
+        )
 
     def source(self, domain: Domain, examples: Iterable[Example]) -> dict[str, TrainInput]:
         """Return labelled source inputs with their gold labels, by id."""
@@ -74,8 +82,13 @@ class InputMaker:
                 continue
             key = SOURCE + example.id
             target = make_target(Aligner(example.without_gold()), example.gold_entities())
-            found[key] = TrainInput(key, prompt, target, 1.0, domain.names.by_name)
+            text = self._answer(domain, example.gold_entities())
+            found[key] = TrainInput(key, prompt, target, 1.0, domain.names.by_name, text)
         return found
+
+    def _answer(self, domain: Domain, entities: Iterable[Entity]) -> str:
+        """Return a label as the policy is asked to write it."""
+        return answer(entities, domain.names, special_tokens=self._special)
 
     def _prompt(self, domain: Domain, example: Example) -> str | None:
         """Return the prompt of a sentence, or None if it is too long."""

@@ -20,6 +20,7 @@ class TrainInput:
         target: pseudo-label to be rewarded against; of a source input, its gold label.
         weight: factor on the advantages of this input's rollouts.
         types: prompt name -> type identifier, to parse answers with.
+        answer: the label as the policy is asked to write it.
     """
 
     input_id: str
@@ -27,6 +28,7 @@ class TrainInput:
     target: Target
     weight: float = 1.0
     types: Mapping[str, str] = field(default_factory=dict)
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class GrpoSettings:
     keep_checkpoints: int
     probe_size: int
     probe_every_steps: int
+    label_answers: int = 0
     keep: str = "last"
     sanity_check: bool = True
     use_weights: bool = False

@@ -90,7 +90,10 @@ class WeightedGrpoTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.check_rows and self.state.global_step == 0:
-            sampled = [sample.logprobs for sample in self.rollout_func.samples]
+            sampled = [
+                None if rollout.from_label else rollout.sample.logprobs
+                for rollout in self.rollout_func.drawn
+            ]
             self.first_batch = check_first_batch(self, output, sampled, self.check_rows)
         weights = [self.weight_of(row["input_id"]) for row in inputs]
         output["advantages"] = output["advantages"] * torch.tensor(
@@ -147,7 +150,7 @@ class _Run:
         decode: Decoder,
     ) -> None:
         self.task, self.sampler, self.settings, self.hooks = task, sampler, settings, hooks
-        rollouts = Rollouts(loaded, settings, decode)
+        rollouts = Rollouts(loaded, settings, decode, task)
         rewards = Rewards(task, settings, rollouts)
         self.probe = Probe(loaded, task, settings, decode)
         self.guard = Guard(

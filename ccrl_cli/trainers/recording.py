@@ -95,7 +95,9 @@ class StepRecorder:
             **summarise(rows, groups),
             **{f"seconds_{name}": round(value, 4) for name, value in parts.items()},
             "tokens_per_second": round(tokens / max(1e-9, seconds), 1),
-            "completions_per_second": round(len(rows) / max(1e-9, seconds), 2),
+            "completions_per_second": round(
+                sum(not row.from_label for row in rows) / max(1e-9, seconds), 2
+            ),
         }
 
     def take_answers(self) -> list[tuple[str, list[str], list[float]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ccrl_cli.core.parsing import parse_completion
@@ -49,20 +49,41 @@ def merged_decoder(loaded: LoadedModel) -> Decoder:
     return decode
 
 
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One answer of a group: a sample of the policy, or the label itself, which nobody drew."""
+
+    sample: Sample
+    from_label: bool = False
+
+
 class Rollouts:
     """Samples G answers of each prompt from the policy, each from a seed of its own.
 
     Called by TRL as ``rollout_func(prompts, trainer)``. The seeds belong to a row of the whole
-    step, whichever process it falls to.
+    step, whichever process it falls to. The last ``label_answers`` of each group are the label:
+    their ratio to the policy is taken as 1, as on-policy (LUFFY, 2504.14945, without its shaping).
+
+    Args:
+        loaded: model and tokenizer.
+        settings: options of GRPO.
+        decode: how answers are drawn.
+        task: has the label of each prompt.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: GrpoSettings, decode: Decoder) -> None:
+    def __init__(
+        self, loaded: LoadedModel, settings: GrpoSettings, decode: Decoder, task: TrainTask
+    ) -> None:
         self._loaded = loaded
         self._settings = settings
         self._decode = decode
+        self._task = task
+        self._keys = {
+            item.prompt: key for items in (task.replay, task.inputs) for key, item in items.items()
+        }
         self.seconds = 0.0
         self.tokens = 0
-        self.samples: list[Sample] = []
+        self.drawn: list[Rollout] = []
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
         """Return prompt ids, completion ids and log-probabilities for each row."""
@@ -71,30 +92,50 @@ class Rollouts:
         model = trainer.accelerator.unwrap_model(trainer.model)
         step = trainer.state.global_step
         before = ranks.rank() * len(prompts)
-        requests = []
+        requests, labels = [], []
         for first in range(0, len(prompts), settings.num_generations):
             group = range(first, min(first + settings.num_generations, len(prompts)))
-            seeds = [derive_seed(settings.seed, "rollout", step, before + row) for row in group]
+            labels.append(self._label_answers(prompts[first], len(group)))
+            sampled = group[: len(group) - len(labels[-1])]
+            seeds = [derive_seed(settings.seed, "rollout", step, before + row) for row in sampled]
             requests.append(PromptRequest(first, self._loaded.encode(prompts[first]), seeds))
         sampling = Sampling(
             settings.temperature, settings.max_completion_tokens, settings.top_p, settings.top_k
         )
         samples = self._decode(model, requests, sampling)
         rows: dict[str, list[Any]] = {"prompt_ids": [], "completion_ids": [], "logprobs": []}
-        self.samples = []
-        for request in requests:
-            for sample in samples[request.key]:
+        self.drawn = []
+        for request, given in zip(requests, labels, strict=True):
+            own = [Rollout(sample) for sample in samples[request.key]]
+            self.tokens += sum(len(rollout.sample.token_ids) for rollout in own)
+            for rollout in own + given:
                 rows["prompt_ids"].append(list(request.token_ids))
-                rows["completion_ids"].append(sample.token_ids)
-                rows["logprobs"].append(sample.logprobs)
-                self.samples.append(sample)
-                self.tokens += len(sample.token_ids)
+                rows["completion_ids"].append(rollout.sample.token_ids)
+                rows["logprobs"].append(rollout.sample.logprobs)
+                self.drawn.append(rollout)
         self.seconds += time.perf_counter() - started
         return rows
 
+    def _label_answers(self, prompt: str, size: int) -> list[Rollout]:
+        """Return the label's answer as often as it stands in a group; never if it is too long."""
+        count = min(self._settings.label_answers, size - 1)
+        if not count:
+            return []
+        item, _ = self._task.find(self._keys[prompt])
+        tokens = [*self._loaded.encode(item.answer), self._loaded.end_ids[0]]
+        if len(tokens) > self._settings.max_completion_tokens:
+            return []
+        return [Rollout(Sample(tokens, [0.0] * len(tokens), "stop"), from_label=True)] * count
+
 
 def score_answer(
-    item: TrainInput, text: str, tokens: Sequence[int], task: TrainTask, ends: Iterable[int]
+    item: TrainInput,
+    text: str,
+    tokens: Sequence[int],
+    task: TrainTask,
+    ends: Iterable[int],
+    *,
+    from_label: bool = False,
 ) -> RolloutRow:
     """Score one answer against the label of its input."""
     parse = parse_completion(text, item.types)
@@ -112,6 +153,7 @@ def score_answer(
         outcome=parse.outcome,
         tokens=len(tokens),
         truncated=not tokens or tokens[-1] not in ends,
+        from_label=from_label,
     )
 
 
@@ -164,18 +206,30 @@ class Rewards:
         step: int = 0,
     ) -> None:
         started = time.perf_counter()
+        drawn = self._rollouts.drawn
         self._last = [
-            score_answer(self._task.find(key)[0], text, tokens, self._task, self._end_ids)
-            for text, tokens, key in zip(completions, completion_ids, input_ids, strict=True)
+            score_answer(
+                self._task.find(key)[0],
+                text,
+                tokens,
+                self._task,
+                self._end_ids,
+                from_label=rollout.from_label,
+            )
+            for text, tokens, key, rollout in zip(
+                completions, completion_ids, input_ids, drawn, strict=True
+            )
         ]
         if self._task.noise_seed is not None:
             self._last = self._with_noise(self._last, step)
         self.rows += self._last
         if self._task.refresher is not None:
-            logprobs = [sample.mean_logprob for sample in self._rollouts.samples]
             for first in range(0, len(completions), self._group):
-                here = slice(first, first + self._group)
-                self.answers.append((input_ids[first], completions[here], logprobs[here]))
+                group = range(first, min(first + self._group, len(completions)))
+                own = [row for row in group if not drawn[row].from_label]
+                texts = [completions[row] for row in own]
+                logprobs = [drawn[row].sample.mean_logprob for row in own]
+                self.answers.append((input_ids[first], texts, logprobs))
         self.seconds += time.perf_counter() - started
 
     def _with_noise(self, rows: list[RolloutRow], step: int) -> list[RolloutRow]:

@@ -27,14 +27,18 @@ _HINT = (
 
 
 def check_first_batch(
-    trainer: Any, output: dict[str, Any], sampled_logprobs: Sequence[Sequence[float]], size: int
+    trainer: Any,
+    output: dict[str, Any],
+    sampled_logprobs: Sequence[Sequence[float] | None],
+    size: int,
 ) -> dict[str, float]:
     """Compare the first rollouts' probabilities with those that the loss will be computed from.
 
     Args:
         trainer: TRL's trainer.
         output: what it made of the rollouts.
-        sampled_logprobs: the decoder's log-probabilities of each rollout's tokens.
+        sampled_logprobs: the decoder's log-probabilities of each rollout's tokens; None of a
+            rollout that nobody drew, which is left out.
         size: rollouts that are looked at.
 
     Returns:
@@ -46,10 +50,12 @@ def check_first_batch(
     """
     found = _logprobs(trainer, output, size)
     mask = output["completion_mask"][:size].bool()
-    rows = [torch.tensor(row, dtype=found.dtype) for row in sampled_logprobs[:size]]
     sampled = torch.zeros(found.shape, dtype=found.dtype)
-    for place, row in enumerate(rows):
-        sampled[place, : len(row)] = row
+    for place, row in enumerate(sampled_logprobs[:size]):
+        if row is None:
+            mask[place] = False
+        else:
+            sampled[place, : len(row)] = torch.tensor(row, dtype=found.dtype)
     sampled = sampled.to(found.device)
     ratio = float((found - sampled)[mask].exp().mean())
     apart = float(k3(sampled, found)[mask].mean())
