@@ -137,7 +137,7 @@ def show_help(ctx: typer.Context) -> None:
 
 
 def command(
-    app: typer.Typer, name: str, *settings: Setting, profile: bool = True
+    app: typer.Typer, name: str, *settings: Setting, profile: bool = True, hidden: bool = False
 ) -> Callable[[CommandFunction], CommandFunction]:
     """Register a command with the options that every command has.
 
@@ -149,6 +149,7 @@ def command(
         name: how the command is called.
         settings: flags that set a profile key.
         profile: whether the command reads a profile (``--profile``, ``--set``).
+        hidden: whether help leaves the command out.
     """
 
     def register(function: CommandFunction) -> CommandFunction:
@@ -177,7 +178,7 @@ def command(
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}
         call.settings = settings  # type: ignore[attr-defined]
-        app.command(name)(call)
+        app.command(name, hidden=hidden)(call)
         return function
 
     return register

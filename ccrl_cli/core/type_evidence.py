@@ -22,6 +22,10 @@ FloatArray = NDArray[np.float64]
 BLANK = "N/A"
 """What stands for a text that says nothing."""
 
+MATCHING_ROUNDS = 500
+MATCHING_TOLERANCE = 1e-3
+"""Rounds of Sinkhorn's iteration at most, and the step in nats below which it ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class SpanScore:
@@ -37,32 +41,68 @@ class SpanScore:
     logprobs: tuple[float, ...]
 
 
-def type_posterior(logprobs_st: ArrayLike, blank_t: ArrayLike) -> FloatArray:
-    """Return P(type | span, text): softmax over types of log-probability minus that of the blank.
+def type_posterior(logprobs_st: ArrayLike, habit_t: ArrayLike) -> FloatArray:
+    """Return P(type | span, text): softmax over types of log-probability minus the model's habit.
 
-    Contextual calibration (Zhao 2102.09690) with a diagonal W and b = 0: the probability of each
-    type for a text and span without content is divided out. Differs from the paper in that whole
-    names are scored, not their first tokens.
+    The habit is how much a model says each type whatever the span is. Either the log-probabilities
+    for a text and span without content: contextual calibration (Zhao 2102.09690) with a diagonal W
+    and b = 0, over whole names instead of first tokens. Or what `matched_habit` returns.
 
     Args:
         logprobs_st: (S, T) log-probabilities of T type names for S spans; a constant a row plays
             no part.
-        blank_t: (T,) the same with text and span blanked.
+        habit_t: (T,) the habit, in nats.
 
     Raises:
         ValueError: shapes differ, there is no type, or a value is not finite.
     """
     logprobs = np.asarray(logprobs_st, dtype=np.float64)
-    blank = np.asarray(blank_t, dtype=np.float64)
-    if logprobs.ndim != 2 or blank.shape != logprobs.shape[1:] or not len(blank):
+    habit = np.asarray(habit_t, dtype=np.float64)
+    if logprobs.ndim != 2 or habit.shape != logprobs.shape[1:] or not len(habit):
         raise ValueError(
-            f"log-probabilities {logprobs.shape} and blank {blank.shape} do not pair up"
+            f"log-probabilities {logprobs.shape} and habit {habit.shape} do not pair up"
         )
-    if not (np.isfinite(logprobs).all() and np.isfinite(blank).all()):
+    if not (np.isfinite(logprobs).all() and np.isfinite(habit).all()):
         raise ValueError("a log-probability is not finite")
-    scores = logprobs - blank
+    scores = logprobs - habit
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+
+
+def matched_habit(logprobs_st: ArrayLike, strength: float) -> FloatArray:
+    """Return the habit that makes types equally frequent over many spans, or a share of it.
+
+    Prior matching (Liusie 2309.04992): the h for which the mean of softmax(logprobs - h) over
+    spans is the same for every type, found by Sinkhorn's iteration. Types are not equally frequent
+    in truth, and a type may be absent, so a share of h is taken off. With few spans h is hardly
+    known: the share is ``strength`` times S / (S + T).
+
+    Args:
+        logprobs_st: (S, T) log-probabilities of T type names for S spans of one domain.
+        strength: share for many spans, in [0, 1].
+
+    Returns:
+        (T,) in nats, of mean 0; zeros if there is no span.
+
+    Raises:
+        ValueError: there is no type, a value is not finite, or the strength is not in [0, 1].
+    """
+    logprobs = np.asarray(logprobs_st, dtype=np.float64)
+    if logprobs.ndim != 2 or not logprobs.shape[1]:
+        raise ValueError(f"log-probabilities {logprobs.shape} are not of spans and types")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength {strength} is not in [0, 1]")
+    spans, types = logprobs.shape
+    habit = np.zeros(types)
+    if not spans:
+        return habit
+    for _ in range(MATCHING_ROUNDS):
+        means = type_posterior(logprobs, habit).mean(axis=0)
+        step = np.log(np.maximum(means, np.finfo(float).tiny) * types)
+        habit += step
+        if np.abs(step).max() < MATCHING_TOLERANCE:
+            break
+    return np.asarray((habit - habit.mean()) * strength * spans / (spans + types))
 
 
 def spans_to_score(aligner: Aligner, parses: Iterable[Parse]) -> tuple[str, ...]:
@@ -83,7 +123,7 @@ def spans_to_score(aligner: Aligner, parses: Iterable[Parse]) -> tuple[str, ...]
 
 def posteriors(
     scores: Sequence[SpanScore],
-    blank: Sequence[float],
+    habit: Sequence[float],
     types: Sequence[str],
     parses: Iterable[Parse],
 ) -> dict[tuple[str, str], float]:
@@ -93,7 +133,7 @@ def posteriors(
 
     Args:
         scores: scored spans of one input.
-        blank: (T,) log-probabilities of the blank.
+        habit: (T,) the model's habit.
         types: T type identifiers, in the order of the scores.
         parses: completions of the input.
 
@@ -102,7 +142,7 @@ def posteriors(
     """
     known: dict[str, Mapping[str, float]] = {}
     if scores:
-        table = type_posterior([score.logprobs for score in scores], blank)
+        table = type_posterior([score.logprobs for score in scores], habit)
         for score, row in zip(scores, table.tolist(), strict=True):
             known[mention_key(score.text)] = dict(zip(types, row, strict=True))
     found: dict[tuple[str, str], float] = {}
@@ -114,13 +154,13 @@ def posteriors(
 
 
 def chosen_types(
-    scores: Sequence[SpanScore], blank: Sequence[float], types: Sequence[str]
+    scores: Sequence[SpanScore], habit: Sequence[float], types: Sequence[str]
 ) -> dict[str, str]:
     """Return the type of highest posterior of each scored span, by normalised text.
 
     Args:
         scores: scored spans of one input.
-        blank: (T,) log-probabilities of the blank.
+        habit: (T,) the model's habit.
         types: T type identifiers, in the order of the scores; the first wins a tie.
 
     Raises:
@@ -128,7 +168,7 @@ def chosen_types(
     """
     if not scores:
         return {}
-    best = type_posterior([score.logprobs for score in scores], blank).argmax(axis=1)
+    best = type_posterior([score.logprobs for score in scores], habit).argmax(axis=1)
     return {
         mention_key(score.text): types[place]
         for score, place in zip(scores, best.tolist(), strict=True)

@@ -104,7 +104,6 @@ def run_one(
     arm: str,
     seed: int,
     *,
-    shared_is_done: bool = False,
     overwrite: bool = False,
     reporter: Reporter,
     origins: Mapping[str, str] | None = None,
@@ -115,7 +114,6 @@ def run_one(
         profile: what all arms are derived from.
         arm: name of the recipe.
         seed: seed of its training.
-        shared_is_done: the caller did what the arms share.
         overwrite: train again if it was trained with other settings.
         reporter: told of progress.
         origins: origin of each value of the profile, for the manifest.
@@ -124,10 +122,9 @@ def run_one(
         CcrlError: as :func:`prepare` and :func:`run_arm` do.
     """
     arm_profile(profile, arm, seed)  # refuse what cannot be derived before the work begins
-    if not shared_is_done:
-        start = prepare(profile, reporter=reporter)
-        if (arm, seed) == (start.arm, start.seed):
-            return start
+    start = prepare(profile, reporter=reporter)
+    if (arm, seed) == (start.arm, start.seed):
+        return start
     return run_arm(profile, arm, seed, overwrite=overwrite, reporter=reporter, origins=origins)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.alignment import Aligner
@@ -13,6 +15,7 @@ from ccrl_cli.core.type_evidence import (
     BLANK,
     SpanScore,
     chosen_types,
+    matched_habit,
     posteriors,
     spans_to_score,
 )
@@ -147,9 +150,11 @@ def load_posteriors(
         PreconditionError: an input was not scored, or not all of its spans.
         IntegrityError: the scores are damaged.
     """
+    scores = _load(profile, domain, found)
+    habit = _habit(profile, scores)
     return {
-        key: posteriors(record.spans, record.blank, record.types, found.samples[key][0])
-        for key, record in _load(profile, domain, found).items()
+        key: posteriors(record.spans, habit(record), record.types, found.samples[key][0])
+        for key, record in scores.items()
     }
 
 
@@ -162,10 +167,26 @@ def load_chosen_types(
         PreconditionError: an input was not scored, or not all of its spans.
         IntegrityError: the scores are damaged.
     """
+    scores = _load(profile, domain, found)
+    habit = _habit(profile, scores)
     return {
-        key: chosen_types(record.spans, record.blank, record.types)
-        for key, record in _load(profile, domain, found).items()
+        key: chosen_types(record.spans, habit(record), record.types)
+        for key, record in scores.items()
     }
+
+
+def _habit(
+    profile: Profile, scores: Mapping[str, TypeScores]
+) -> Callable[[TypeScores], Sequence[float]]:
+    """Return what gives the model's habit for an input's scores."""
+    section = profile.confidence
+    if section.type_habit == "blank" or not scores:
+        return lambda record: record.blank
+    rows = [span.logprobs for record in scores.values() for span in record.spans]
+    width = len(next(iter(scores.values())).types)
+    table = np.array(rows, dtype=np.float64).reshape(-1, width)
+    shared = tuple(matched_habit(table, section.type_matching).tolist())
+    return lambda _record: shared
 
 
 def _load(profile: Profile, domain: Domain, found: SampleSet) -> dict[str, TypeScores]:

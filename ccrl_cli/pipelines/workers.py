@@ -1,24 +1,32 @@
-"""Several arms at once: each a process of its own, for small jobs that share one GPU."""
+"""Several arms at once: worker processes that take one pair after the other from a queue.
+
+A worker keeps Python, its libraries and their compiled code loaded, which can take longer than a
+small arm. Pairs reach it as JSON lines on its standard input, results come back as JSON lines on
+its standard output; what it says goes to a log. Where there are several GPUs, workers take turns.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ccrl_cli.config.dump import to_toml
 from ccrl_cli.errors import CcrlError
-from ccrl_cli.pipelines.arms import arm_profile, arms_path, chosen_pairs, pair_name
-from ccrl_cli.pipelines.baselines import ArmRun, failed_pair, prepare
+from ccrl_cli.models.hardware import find_gpus
+from ccrl_cli.pipelines.arms import arm_profile, arms_path, chosen_pairs
+from ccrl_cli.pipelines.baselines import ArmRun, failed_pair, prepare, run_arm
 from ccrl_cli.store.atomic import write_text
 
 if TYPE_CHECKING:
@@ -27,18 +35,38 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_STOP = 30.0
-LOG = "worker.log"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(slots=True)
-class _Job:
-    """A running worker."""
+class _Worker:
+    """A worker process, and the pair that it works on."""
 
-    arm: str
-    seed: int
     process: subprocess.Popen[bytes]
     log: Path
-    began: float
+    lines: queue.SimpleQueue[bytes] = field(default_factory=queue.SimpleQueue)
+    pair: tuple[str, int] | None = None
+    began: float = 0.0
+
+    def give(self, pair: tuple[str, int]) -> None:
+        """Send a pair; a worker that is gone is found out when its result is asked for."""
+        self.pair, self.began = pair, time.perf_counter()
+        line = json.dumps({"arm": pair[0], "seed": pair[1]}) + "\n"
+        with suppress(OSError, ValueError):
+            assert self.process.stdin is not None
+            self.process.stdin.write(line.encode())
+            self.process.stdin.flush()
+
+    def take(self) -> dict[str, Any] | None:
+        """Return the result of its pair, if it is there."""
+        with suppress(queue.Empty):
+            while True:
+                line = self.lines.get_nowait()
+                with suppress(ValueError):
+                    found = json.loads(line)
+                    if isinstance(found, dict) and "status" in found:
+                        return found
+        return None
 
 
 def run_parallel(
@@ -49,9 +77,10 @@ def run_parallel(
     overwrite: bool = False,
     reporter: Reporter,
 ) -> tuple[ArmRun, ...]:
-    """Run every arm over every seed, some at a time, each in a process of its own.
+    """Run every arm over every seed, some at a time, each in one of a few worker processes.
 
-    What the arms share is made here first. A worker ends by itself when this process is gone.
+    What the arms share is made here first. A worker ends by itself when this process is gone, and
+    one that dies takes its pair with it: another takes its place.
 
     Args:
         profile: what all arms are derived from.
@@ -68,92 +97,164 @@ def run_parallel(
     for arm, seed in pairs:
         arm_profile(profile, arm, seed)
     start = prepare(profile, reporter=reporter)
+    if "torch" in sys.modules:
+        from ccrl_cli.models.loading import free_memory
+
+        free_memory()
     recipe = arms_path(profile) / "profile.toml"
     write_text(recipe, to_toml(profile))
+    places = _gpu_places()
     waiting = deque(pairs[1:])
-    running: list[_Job] = []
+    workers: list[_Worker] = []
     found: dict[tuple[str, int], ArmRun] = {pairs[0]: start}
+    started = 0
     with reporter.progress(len(pairs), "arms", unit="runs") as progress:
         progress.advance(1)
         try:
-            while waiting or running:
-                while waiting and len(running) < num_workers:
-                    running.append(_start(profile, recipe, *waiting.popleft(), overwrite))
-                for job in [job for job in running if job.process.poll() is not None]:
-                    running.remove(job)
-                    found[job.arm, job.seed] = _ended(profile, job, reporter)
-                    progress.advance(1)
+            while waiting or any(worker.pair for worker in workers):
+                busy = sum(worker.pair is not None for worker in workers)
+                while len(workers) < min(num_workers, busy + len(waiting)):
+                    log = recipe.with_name(f"worker-{started % num_workers + 1}.log")
+                    place = places[started % len(places)] if places else None
+                    workers.append(_start(recipe, log, place, overwrite=overwrite))
+                    started += 1
+                for worker in list(workers):
+                    gone = worker.process.poll() is not None
+                    answer = worker.take()
+                    if worker.pair and (answer or gone):
+                        found[worker.pair] = _ended(profile, worker, answer or {}, reporter)
+                        worker.pair = None
+                        progress.advance(1)
+                    if gone:
+                        workers.remove(worker)
+                    elif worker.pair is None and waiting:
+                        worker.give(waiting.popleft())
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
-            _stop(running)
+            _stop(workers)
     return tuple(found[pair] for pair in pairs)
 
 
-def _start(profile: Profile, recipe: Path, arm: str, seed: int, overwrite: bool) -> _Job:
-    folder = arms_path(profile) / pair_name(arm, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "ccrl_cli", "baselines", "run", arm, "--seed", str(seed)]
-    words += ["--profile", str(recipe), "--worker", "--json"]
+def _gpu_places() -> list[str]:
+    """Return the names of the GPUs that workers take turns on; none where there is no choice."""
+    stated = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
+    names = stated or [str(index) for index in range(len(find_gpus()))]
+    return names if len(names) > 1 else []
+
+
+def _start(recipe: Path, log: Path, place: str | None, *, overwrite: bool) -> _Worker:
+    words = [sys.executable, "-m", "ccrl_cli", "baselines", "worker", "--profile", str(recipe)]
     words += ["--overwrite"] * overwrite
-    log = folder / LOG
-    with log.open("wb") as stream:
-        # The pipe to stdin closes when this process dies, whatever it dies of.
+    environment = {**os.environ, VISIBLE: place} if place is not None else None
+    with log.open("ab") as stream:
         process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            env=environment,
         )
-    return _Job(arm, seed, process, log, time.perf_counter())
+    worker = _Worker(process, log)
+    assert process.stdout is not None
+    threading.Thread(
+        target=_read_lines, args=(process.stdout, worker.lines), daemon=True, name="worker-lines"
+    ).start()
+    return worker
 
 
-def _ended(profile: Profile, job: _Job, reporter: Reporter) -> ArmRun:
-    """Return what a worker came to; its log says why it failed."""
-    if job.process.stdin:
-        job.process.stdin.close()
-    seconds = round(time.perf_counter() - job.began, 1)
-    answer = _document(job.log)
-    result = answer.get("result") or {}
-    if job.process.returncode == 0 and result:
-        return ArmRun(job.arm, job.seed, result["run_dir"], result["status"], seconds)
-    told = (answer.get("error") or {}).get("message")
-    error = CcrlError(
-        told or f"its process ended with {job.process.returncode}", hint=f"see {job.log}"
-    )
-    reporter.warn(f"{job.arm} with seed {job.seed} failed: {error.message}")
-    return failed_pair(profile, job.arm, job.seed, seconds, error)
+def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
+    with suppress(OSError, ValueError):
+        for line in stream:
+            lines.put(line)
 
 
-def _document(log: Path) -> dict[str, Any]:
-    """Return the JSON document that a worker ended with, or nothing."""
-    import json
+def _ended(profile: Profile, worker: _Worker, answer: dict[str, Any], reporter: Reporter) -> ArmRun:
+    """Return what a pair came to; a log says why a worker died."""
+    assert worker.pair is not None
+    arm, seed = worker.pair
+    seconds = round(time.perf_counter() - worker.began, 1)
+    run = ArmRun(**answer) if answer else None
+    if run is not None and run.status != "failed":
+        return run
+    told = run.message if run else f"its process ended with {worker.process.returncode}"
+    reporter.warn(f"{arm} with seed {seed} failed: {told}")
+    if run is not None:
+        return run
+    return failed_pair(profile, arm, seed, seconds, CcrlError(str(told), hint=f"see {worker.log}"))
 
-    for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
-        if line.startswith("{"):
-            with suppress(ValueError):
-                found = json.loads(line)
-                if isinstance(found, dict) and "status" in found:
-                    return found
-    return {}
 
-
-def _stop(jobs: Sequence[_Job]) -> None:
-    """Ask workers to stop at a safe place, and wait; those that do not are killed."""
-    for job in jobs:
-        job.process.terminate()
+def _stop(workers: Sequence[_Worker]) -> None:
+    """Let idle workers end, ask busy ones to stop at a safe place; kill those that do not."""
+    for worker in workers:
+        with suppress(OSError):
+            if worker.pair is not None:
+                worker.process.terminate()
+            if worker.process.stdin is not None:
+                worker.process.stdin.close()
     end = time.monotonic() + SECONDS_TO_STOP
-    for job in jobs:
+    for worker in workers:
         try:
-            job.process.wait(timeout=max(0.1, end - time.monotonic()))
+            worker.process.wait(timeout=max(0.1, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            job.process.kill()
-            job.process.wait()
+            worker.process.kill()
+            worker.process.wait()
 
 
-def end_with_parent() -> None:
-    """Interrupt this process when the one that started it is gone: its end of stdin closes."""
+def serve(profile: Profile, *, overwrite: bool, reporter: Reporter) -> int:
+    """Work off pairs from standard input, one JSON line each; return how many there were.
 
-    def watch() -> None:
+    Ends with the input. When it ends while a pair is under way, the parent is gone: this process
+    then interrupts itself, and what is finished is safe.
+
+    Args:
+        profile: what all arms are derived from; what they share is there.
+        overwrite: train again where an arm was trained with other settings.
+        reporter: told of progress.
+    """
+    from ccrl_cli.models.loading import free_memory, require_training_packages
+
+    require_training_packages()
+    served = 0
+    busy = threading.Event()
+    for pair in _pairs_from_stdin(busy):
+        busy.set()
+        arm, seed = pair["arm"], int(pair["seed"])
+        began = time.perf_counter()
+        try:
+            run = run_arm(profile, arm, seed, overwrite=overwrite, reporter=reporter)
+        except CcrlError as error:
+            reporter.warn(f"{arm} with seed {seed} failed: {error.message}")
+            run = failed_pair(profile, arm, seed, time.perf_counter() - began, error)
+        free_memory()  # the next arm, or another worker on the same GPU, may want it
+        busy.clear()
+        sys.stdout.write(json.dumps(asdict(run)) + "\n")
+        sys.stdout.flush()
+        served += 1
+    return served
+
+
+def _pairs_from_stdin(busy: threading.Event) -> Iterator[dict[str, Any]]:
+    """Yield what standard input says, line by line; interrupt a busy process when it ends."""
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        rest = b""
         with suppress(OSError, ValueError):
-            while os.read(0, 1):
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
+            while chunk := os.read(0, 4096):
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    lines.put(line)
+        lines.put(None)
+        if busy.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+    threading.Thread(target=read, daemon=True, name="pairs").start()
+    while True:
+        try:
+            line = lines.get(timeout=0.5)  # so that a signal is not kept waiting
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        if line.strip():
+            yield json.loads(line)

@@ -262,7 +262,7 @@ def running(folder):
             where = (entry.parent / "cwd").resolve()
         except OSError:
             continue
-        if "--worker" in text and where == folder.parents[2] and folder.parent.name in text:
+        if "\0worker\0" in text and where == folder.parents[2] and folder.parent.name in text:
             yield entry
 
 

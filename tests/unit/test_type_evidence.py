@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccrl_cli.core.alignment import Aligner, tokenize
-from ccrl_cli.core.type_evidence import SpanScore, posteriors, spans_to_score, type_posterior
+from ccrl_cli.core.type_evidence import (
+    SpanScore,
+    matched_habit,
+    posteriors,
+    spans_to_score,
+    type_posterior,
+)
 from ccrl_cli.data.prompts import get_template
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.data.type_prompts import QUESTIONS, TypePrompt
@@ -59,6 +66,42 @@ def test_posterior_is_a_distribution_and_ignores_constants(logprobs, constant, d
 def test_bad_scores_are_refused(logprobs, blank, message):
     with pytest.raises(ValueError, match=message):
         type_posterior(logprobs, blank)
+
+
+TABLES = st.integers(2, 4).flatmap(
+    lambda types: st.lists(
+        st.lists(st.floats(-8, 0), min_size=types, max_size=types), min_size=1, max_size=12
+    )
+)
+
+
+def test_a_matched_habit_by_hand():
+    # Both spans say the first type three times as often; off with it, they say both alike.
+    # h = ln 3 apart, centred +-ln(3)/2; two spans and two types: 2 / (2 + 2) of it.
+    logprobs = [[math.log(0.75), math.log(0.25)]] * 2
+    assert matched_habit(logprobs, 1.0).tolist() == pytest.approx(
+        [math.log(3) / 4, -math.log(3) / 4], abs=1e-3
+    )
+
+
+@given(TABLES, st.floats(0, 1), st.floats(-20, 20))
+def test_a_matched_habit_makes_types_equally_frequent(logprobs, strength, constant):
+    spans, types = len(logprobs), len(logprobs[0])
+    found = matched_habit(logprobs, 1.0)
+    whole = found * (spans + types) / spans
+    assert type_posterior(logprobs, whole).mean(axis=0) == pytest.approx(1 / types, abs=2e-3)
+    assert found.mean() == pytest.approx(0, abs=1e-9)
+    assert matched_habit(logprobs, strength) == pytest.approx(strength * found)
+    moved = [[value + constant for value in logprobs[0]], *logprobs[1:]]
+    assert matched_habit(moved, 1.0) == pytest.approx(found, abs=1e-6)
+
+
+def test_no_span_shows_no_habit():
+    assert matched_habit(np.zeros((0, 3)), 1.0).tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="strength 2"):
+        matched_habit([[0.0, 1.0]], 2.0)
+    with pytest.raises(ValueError, match="not of spans and types"):
+        matched_habit(np.zeros((3, 0)), 1.0)
 
 
 def test_spans_of_the_text_are_scored_once():

@@ -34,12 +34,11 @@ Arms = Annotated[
     ),
 ]
 Parallel = Annotated[
-    int, typer.Option("--parallel", min=1, help="Processes at a time, for jobs that share a GPU.")
+    int, typer.Option("--parallel", min=1, help="Processes at a time, for GPUs with room.")
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Train arms again that have other settings.")
 ]
-Worker = Annotated[bool, typer.Option("--worker", hidden=True)]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Also write the arms as CSV.", show_default=False)
 ]
@@ -73,7 +72,6 @@ def run(
     arm: ArmName,
     seed: Seed = None,
     overwrite: Overwrite = False,
-    worker: Worker = False,
 ) -> None:
     """Train and score one arm with one seed; what is done is not done again."""
     from ccrl_cli.pipelines.arms import find_recipe
@@ -82,15 +80,10 @@ def run(
     from ccrl_cli.pipelines.baselines import run_one
 
     loaded = invocation.load()
-    if worker:
-        from ccrl_cli.pipelines.workers import end_with_parent
-
-        end_with_parent()
     result = run_one(
         loaded.profile,
         arm,
         loaded.profile.run.seed if seed is None else seed,
-        shared_is_done=worker,
         overwrite=overwrite,
         reporter=invocation.reporter,
         origins=loaded.origins,
@@ -100,6 +93,15 @@ def run(
         status="nothing" if result.status == "skipped" else "done",
         run_dir=result.run_dir,
     )
+
+
+@command(app, "worker", hidden=True)
+def worker(invocation: Invocation, overwrite: Overwrite = False) -> None:
+    """Work off arms that `run-all --parallel` sends; not for calling by hand."""
+    from ccrl_cli.pipelines.workers import serve
+
+    served = serve(invocation.load().profile, overwrite=overwrite, reporter=invocation.reporter)
+    invocation.finish({"served": served}, text="")
 
 
 @command(app, "run-all", SEEDS, STEPS, PACING)

@@ -1,0 +1,82 @@
+"""Which habit should be taken off type scores? The share of right types among gold spans, by habit.
+
+    python benchmarks/type_habits.py --profile smollm2-crossner [--set SECTION.KEY=VALUE ...]
+
+Reads the type scores of a run (`ccrl generate` or `ccrl curriculum score` made them) and the gold
+labels of its inputs, which labels and training never see. A scored span counts where gold has the
+same text; its type is the one of highest posterior after the habit is taken off. "macro F1" is the
+mean over the types that gold holds, "lost types" are those with an F1 below 10 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from ccrl_cli.config.load import load_profile
+from ccrl_cli.core.alignment import mention_key
+from ccrl_cli.core.type_evidence import matched_habit, type_posterior
+from ccrl_cli.errors import CcrlError, PreconditionError
+from ccrl_cli.pipelines.domains import load_domain
+from ccrl_cli.pipelines.type_scores import score_identity
+from ccrl_cli.store.type_scores import read_type_scores, type_scores_path
+
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+LOST = 0.1
+
+
+def f1_by_type(picked: Sequence[str], gold: Sequence[str]) -> dict[str, float]:
+    """Return the F1 of each type that gold holds."""
+    pairs = list(zip(picked, gold, strict=True))
+    found = {}
+    for kind in sorted(set(gold)):
+        right = sum(p == g == kind for p, g in pairs)
+        found[kind] = 2 * right / (sum(p == kind for p, _ in pairs) + gold.count(kind))
+    return found
+
+
+def main() -> int:
+    """Print one line a habit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--set", action="append", default=[], dest="values")
+    arguments = parser.parse_args()
+    try:
+        profile = load_profile(arguments.profile, arguments.values).profile
+        domain = load_domain(profile, "target")
+        path = type_scores_path(profile.store_path)
+        scores = read_type_scores(path, profile.model.name, score_identity(profile, domain))
+        if not scores:
+            raise PreconditionError(f"{path} has no scores", hint="`ccrl curriculum score`")
+    except CcrlError as error:
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    examples = {example.id: example for example in domain.training_inputs()[0]}
+    rows, gold = [], []
+    for key, record in scores.items():
+        kinds = {mention_key(e.text): e.type for e in examples[key].gold_entities()}
+        for span in record.spans:
+            rows.append(span.logprobs)
+            gold.append(kinds.get(mention_key(span.text)))
+    table, blank = np.array(rows), np.array(record.blank)
+    habits = {"none": np.zeros(len(blank)), "blank": blank}
+    habits |= {f"matched, {share:g}": matched_habit(table, share) for share in STRENGTHS}
+    print(f"{len(scores)} inputs, {len(rows)} spans, {sum(g is not None for g in gold)} of gold")
+    print("| habit taken off | right types % | macro F1 % | lost types |\n|---|---|---|---|")
+    for name, habit in habits.items():
+        best = type_posterior(table, habit).argmax(axis=1)
+        known = [(domain.labels[b], g) for b, g in zip(best, gold, strict=True) if g is not None]
+        picked, true = [p for p, _ in known], [g for _, g in known]
+        by_type = f1_by_type(picked, true)
+        right = np.mean([p == g for p, g in known])
+        lost = ", ".join(kind for kind, value in by_type.items() if value < LOST)
+        macro = np.mean(list(by_type.values()))
+        print(f"| {name} | {100 * right:.1f} | {100 * macro:.1f} | {lost or 'none'} |")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

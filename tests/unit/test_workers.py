@@ -1,0 +1,109 @@
+"""The queue of arms: real processes that answer, die, and take the next pair."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ccrl_cli.config.load import load_profile
+from ccrl_cli.pipelines import workers
+from ccrl_cli.pipelines.arms import arms_path
+from ccrl_cli.pipelines.baselines import ArmRun
+from ccrl_cli.reporting import NullReporter
+
+WORKER = """
+import json, os, sys
+for line in sys.stdin:
+    pair = json.loads(line)
+    print("{a line that is no result")
+    print(json.dumps({"progress": 1}))
+    if pair["arm"] == "naive-rl":
+        os._exit(9)
+    status = "failed" if pair["arm"] == "random-order" else "done"
+    print(json.dumps({**pair, "run_dir": str(os.getpid()), "status": status, "seconds": 1.0,
+                      "message": "no memory" if status == "failed" else None}), flush=True)
+"""
+
+
+class Reporter(NullReporter):
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """A profile whose workers are scripts; what arms share is there."""
+    loaded = load_profile("quickstart", [f"run.dir={tmp_path}", "baselines.seeds=2"]).profile
+    arms_path(loaded).mkdir(parents=True)
+    started = []
+
+    def start(recipe, log, place, *, overwrite):
+        assert recipe.is_file()
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        worker = workers._Worker(process, log)
+        workers.threading.Thread(
+            target=workers._read_lines, args=(process.stdout, worker.lines), daemon=True
+        ).start()
+        started.append((log.name, place, process))
+        return worker
+
+    done = ArmRun("zero-shot", 0, "here", "done", 1.0)
+    monkeypatch.setattr(workers, "prepare", lambda *_, **__: done)
+    monkeypatch.setattr(workers, "_start", start)
+    return loaded, started
+
+
+def test_every_pair_is_worked_off_and_a_death_costs_one_pair(profile):
+    loaded, started = profile
+    reporter = Reporter()
+    arms = ["naive-sft", "naive-rl", "curriculum", "random-order"]
+    runs = workers.run_parallel(loaded, 2, arms=arms, reporter=reporter)
+    assert [(run.arm, run.seed) for run in runs] == [
+        ("zero-shot", 0),
+        *((arm, seed) for seed in (0, 1) for arm in arms),
+    ]
+    status = {(run.arm, run.seed): run.status for run in runs}
+    assert status == {
+        pair: "failed" if pair[0] in ("naive-rl", "random-order") else "done" for pair in status
+    }
+    dead = next(run for run in runs if run.arm == "naive-rl")
+    assert "its process ended with 9 (see" in dead.message
+    assert "worker-" in dead.message
+    assert len(reporter.warnings) == 4
+    assert any("no memory" in warning for warning in reporter.warnings)
+    assert 3 <= len(started) <= 4, "two died; others took their place while there was work"
+    assert all(process.poll() is not None for _, _, process in started)
+    answers = [run.run_dir for run in runs[1:] if run.arm != "naive-rl"]
+    assert len(set(answers)) < len(answers), "a process answered one pair each"
+
+
+def test_no_more_workers_than_work(profile):
+    loaded, started = profile
+    workers.run_parallel(loaded, 8, arms=["curriculum"], reporter=Reporter())
+    assert len(started) == 2
+
+
+def test_gpus_are_taken_in_turns(profile, monkeypatch):
+    loaded, started = profile
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    workers.run_parallel(loaded, 3, arms=["curriculum", "naive-sft"], reporter=Reporter())
+    assert [place for _, place, _ in started] == ["3", "5", "3"]
+    assert [log for log, _, _ in started] == ["worker-1.log", "worker-2.log", "worker-3.log"]
+
+
+def test_one_gpu_is_no_choice(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert workers._gpu_places() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(workers, "find_gpus", lambda: (object(), object()))
+    assert workers._gpu_places() == ["0", "1"]
