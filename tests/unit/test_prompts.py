@@ -92,7 +92,7 @@ def test_wording_does_not_change_under_its_version():
     # Stored completions carry these digests; new wording needs a new version and a new line here.
     assert {t.name: (t.version, t.digest) for t in TEMPLATES.values()} == {
         "compact": (1, "25ba56a01b4d1002"),
-        "instruct": (1, "bc5d68f715861515"),
+        "instruct": (2, "c58e05032d5c8873"),
     }
 
 
@@ -121,8 +121,9 @@ def test_compact_rendering():
 
 
 def test_instruct_rendering_states_types_text_and_empty_answer():
+    # "answer []" as a rule of its own made a small model answer just that.
     system, user = render(INSTRUCT, "Vega C flew.", TYPES, NAMES, order=TYPES[::-1])
-    assert "[]" in system["content"]
+    assert "an empty list if there is none" in system["content"]
     assert "launch site, celestial body, rocket" in user["content"]
     assert "Text: Vega C flew.\n" in user["content"]
 
