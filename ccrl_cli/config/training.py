@@ -104,7 +104,8 @@ class Guard(Section):
     )
     max_kl: Positive = Field(
         default=0.5,
-        description="KL to the start on the probe, in nats a token; fires at once.",
+        description="KL to the start on the probe, in nats a token, median over its answers; "
+        "fires at once.",
     )
     max_source_drop: Share = Field(
         default=0.15,

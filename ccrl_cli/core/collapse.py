@@ -45,7 +45,7 @@ class GuardLimits:
         max_entity_ratio: the same upwards; labels with less than one entity count as one.
         max_empty_rise: rise since the first step of the share of empty answers where the label is
             not empty.
-        max_kl: KL to the start on the probe, nats a token; fires at once.
+        max_kl: KL to the start on the probe, nats a token, median over its answers; fires at once.
         max_source_drop: fall of the F1 on labelled source inputs since the start, at two probes
             in a row; a fall within two standard errors of so small a sample does not count.
 
@@ -205,7 +205,8 @@ def _empty(record: Mapping[str, Any], limits: GuardLimits, first: dict[str, floa
 
 
 def _kl(record: Mapping[str, Any], limits: GuardLimits, _first: Any) -> Judgement:
-    value = record.get("kl")
+    # One rare token can lift the mean over a few hundred.
+    value = record.get("kl_median", record.get("kl"))
     if value is None:
         return None
     return value > limits.max_kl, (

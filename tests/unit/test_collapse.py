@@ -32,12 +32,17 @@ def judged(rows: list[dict]) -> list[str | None]:
     return [alarm.rule if alarm else None for alarm in alarms]
 
 
+def test_one_rare_token_does_not_stop_a_training():
+    assert judged([{"kl": 1.0, "kl_median": 0.05}] * 3) == [None] * 3
+
+
 @pytest.mark.parametrize(
     ("rule", "bad", "rows"),
     [
         ("not-finite", {"loss": math.nan}, 1),
         ("not-finite", {"gradient_norm": math.inf}, 1),
         ("kl", {"kl": 0.51}, 1),
+        ("kl", {"kl": 0.1, "kl_median": 0.51}, 1),
         ("source-drop", {"source_f1": 0.34}, 2),
         ("invalid", {"invalid_share": 0.51}, 3),
         ("zero-spread", {"stuck_share": 0.61}, 3),

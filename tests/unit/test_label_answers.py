@@ -31,6 +31,7 @@ from ccrl_cli.core.telemetry import RolloutRow, make_groups, summarise
 from ccrl_cli.models.loading import load_model
 from ccrl_cli.records import Entity, Example
 from ccrl_cli.trainers.base import TrainInput, TrainTask
+from ccrl_cli.trainers.probe import kl_of_answers
 from ccrl_cli.trainers.rollouts import Rewards, Rollouts, merged_decoder
 
 GUIDED = replace(
@@ -171,6 +172,13 @@ def test_a_label_that_is_too_long_stays_out(folder):
     rollouts = Rollouts(loaded, short, merged_decoder(loaded), task)
     rollouts([task.inputs["i0"].prompt] * 4, Trainer(loaded.model))
     assert [rollout.from_label for rollout in rollouts.drawn] == [False] * 4
+
+
+def test_the_median_of_answers_leaves_one_rare_token_out():
+    # Three answers of 2, 1 and 3 tokens: means 0.1, 0.2 and 9.
+    tokens = torch.tensor([0.1, 0.1, 0.2, 0.0, 27.0, 0.0])
+    found = kl_of_answers(tokens, [2, 1, 3])
+    assert found == pytest.approx({"kl": 27.4 / 6, "kl_median": 0.2})
 
 
 def row(overlap: float, *, from_label: bool = False) -> RolloutRow:
