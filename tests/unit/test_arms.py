@@ -23,6 +23,7 @@ from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
 
 TRAINED = [name for name, recipe in RECIPES.items() if recipe.trained]
 GRPO = [name for name, recipe in RECIPES.items() if recipe.trainer == "grpo"]
+PLAIN = {"curriculum.pacing": "constant", "training.confidence_weight": "none"}
 CONFIDENCE = {f"{i:02d}": i / 19 for i in range(20)}
 
 
@@ -57,14 +58,14 @@ def changed(arm, *overrides):
         ("zero-shot", {}),
         ("majority-vote", {}),
         ("curriculum", {}),
-        ("naive-rl", {"curriculum.pacing": "constant"}),
-        ("naive-sft", {"curriculum.pacing": "constant"}),
-        ("oracle", {"curriculum.pacing": "constant"}),
-        ("random-reward", {"curriculum.pacing": "constant"}),
-        ("threshold-only", {"curriculum.pacing": "constant", "curriculum.threshold": 0.5}),
+        ("naive-rl", PLAIN),
+        ("naive-sft", PLAIN),
+        ("oracle", PLAIN),
+        ("random-reward", PLAIN),
+        ("threshold-only", {**PLAIN, "curriculum.threshold": 0.5}),
         ("random-order", {"curriculum.order": "random"}),
         ("anti-curriculum", {"curriculum.order": "anti"}),
-        ("format-only", {"curriculum.pacing": "constant", "reward.overlap_weight": 0.0}),
+        ("format-only", {**PLAIN, "reward.overlap_weight": 0.0}),
     ],
 )
 def test_an_arm_changes_what_it_is_named_after_and_nothing_else(arm, expected):
