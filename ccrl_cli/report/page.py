@@ -131,8 +131,10 @@ def _tiles(run: RunFacts) -> list[Tile]:
     if lost is not None:
         tiles.append(Tile("Forgetting", points(lost), "points of source F1 lost; below 0: gained"))
     if run.metrics:
-        kl = tables.last_kl(run)
+        kl, median = tables.last_kl(run), tables.last_kl(run, "kl_median")
         detail = "" if kl is None else f"KL to the start {kl:.3f} nats a token"
+        if median is not None:
+            detail += f", of the median answer {median:.3f}"
         tiles.append(Tile("Training", f"{len(run.metrics)} steps", detail))
     if run.labels is not None and run.labels.f1 is not None:
         detail = f"{percent(run.labels.exact or 0.0)} % of {len(run.labels.judged)} wholly right"

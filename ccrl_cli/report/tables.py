@@ -242,9 +242,9 @@ def _mean_cell(values: Sequence[float], form: str) -> Cell:
     return Cell(form.format(sum(values) / len(values))) if values else Cell("–")
 
 
-def last_kl(run: RunFacts) -> float | None:
-    """Return the last KL that was measured."""
-    measured = [record["kl"] for record in run.metrics if record.get("kl") is not None]
+def last_kl(run: RunFacts, key: str = "kl") -> float | None:
+    """Return the last KL that was measured: the mean over tokens, or ``kl_median``."""
+    measured = [record[key] for record in run.metrics if record.get(key) is not None]
     return float(measured[-1]) if measured else None
 
 
