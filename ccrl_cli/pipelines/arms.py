@@ -28,6 +28,9 @@ _PLAIN: Changes = {
 }
 """Every label at once, and confidence used nowhere."""
 
+_BLIND: Changes = {**_PLAIN, "training.label_answers": 0}
+"""The same where labels must not be seen: no label answers in its own group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -64,7 +67,7 @@ def threshold(profile: Profile) -> float:
 
 def _format_only(profile: Profile) -> Changes:
     weight = profile.reward.format_weight or 1.0
-    return {**_PLAIN, "reward.overlap_weight": 0.0, "reward.format_weight": weight}
+    return {**_BLIND, "reward.overlap_weight": 0.0, "reward.format_weight": weight}
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -112,7 +115,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "random-reward", "control", "grpo",
             "naive-rl with noise in place of the agreement with the label.",
-            lambda _: _PLAIN,
+            lambda _: _BLIND,
             random_reward=True,
         ),
         Recipe(

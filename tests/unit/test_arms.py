@@ -24,6 +24,7 @@ from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
 TRAINED = [name for name, recipe in RECIPES.items() if recipe.trained]
 GRPO = [name for name, recipe in RECIPES.items() if recipe.trainer == "grpo"]
 PLAIN = {"curriculum.pacing": "constant", "training.confidence_weight": "none"}
+BLIND = {**PLAIN, "training.label_answers": 0}
 CONFIDENCE = {f"{i:02d}": i / 19 for i in range(20)}
 
 
@@ -61,11 +62,11 @@ def changed(arm, *overrides):
         ("naive-rl", PLAIN),
         ("naive-sft", PLAIN),
         ("oracle", PLAIN),
-        ("random-reward", PLAIN),
+        ("random-reward", BLIND),
         ("threshold-only", {**PLAIN, "curriculum.threshold": 0.5}),
         ("random-order", {"curriculum.order": "random"}),
         ("anti-curriculum", {"curriculum.order": "anti"}),
-        ("format-only", {**PLAIN, "reward.overlap_weight": 0.0}),
+        ("format-only", {**BLIND, "reward.overlap_weight": 0.0}),
     ],
 )
 def test_an_arm_changes_what_it_is_named_after_and_nothing_else(arm, expected):

@@ -14,9 +14,10 @@ import numpy as np
 
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.rewards import RewardWeights, make_target
+from ccrl_cli.models.decoding import Sample
 from ccrl_cli.records import Entity, Example
 from ccrl_cli.trainers.base import TrainInput, TrainTask
-from ccrl_cli.trainers.rollouts import Rewards
+from ccrl_cli.trainers.rollouts import Rewards, Rollout
 
 RIGHT, WRONG = '[{"text": "NASA", "type": "agency"}]', "[]"
 
@@ -28,12 +29,13 @@ def rewards(noise_seed, weight=1.0):
         {"a": TrainInput("a", "prompt", target, types={"agency": "agency"})},
         RewardWeights(overlap_weight=weight), noise_seed=noise_seed,
     )  # fmt: skip
-    rollouts = SimpleNamespace(_loaded=SimpleNamespace(end_ids=[0]), samples=[])
+    rollouts = SimpleNamespace(_loaded=SimpleNamespace(end_ids=[0]), drawn=[])
     return Rewards(task, SimpleNamespace(num_generations=2), rollouts)
 
 
 def earned(noise_seed, step, answers=(RIGHT, WRONG), **options):
     found = rewards(noise_seed, **options)
+    found._rollouts.drawn = [Rollout(Sample())] * len(answers)
     overlap, form, _ = found.functions()
     state = SimpleNamespace(global_step=step)
     given = {"completions": list(answers), "completion_ids": [[1, 0]] * len(answers)}
