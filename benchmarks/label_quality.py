@@ -45,7 +45,7 @@ from ccrl_cli.pipelines.generate import GenerateOptions, generate
 from ccrl_cli.pipelines.labels import in_text
 from ccrl_cli.pipelines.manifest import hardware, package_versions
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.type_scores import load_chosen_types, load_posteriors, score_types
+from ccrl_cli.pipelines.type_scores import TypeEvidence, load_type_evidence, score_types
 from ccrl_cli.records import Parse, PseudoLabel, Score
 
 TOP = (0.1, 0.2, 0.4, 0.6, 1.0)
@@ -159,6 +159,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="sample a third time, held to the listed types (--backend vllm)",
     )
+    parser.add_argument("--type-habit", default="matched", help="matched or blank")
     parser.add_argument("--no-type-scores", action="store_true", help="leave type evidence out")
     parser.add_argument("--out", default="label-quality", help="result files without suffix")
     return parser.parse_args(arguments)
@@ -190,8 +191,9 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
                 begun = time.perf_counter()
                 score_types(asked, reporter=reporter)
                 seconds[f"score types by {question}, {sampling}"] = time.perf_counter() - begun
-                evidence[question] = load_posteriors(asked, domain, found)
-                typed[sampling][question] = _typed(asked, domain, found)
+                scores = load_type_evidence(asked, domain, found)
+                evidence[question] = scores.posteriors(found)
+                typed[sampling][question] = _typed(asked, domain, found, scores)
         setups[sampling] = Setup(profile, domain, found, evidence)
     begun = time.perf_counter()
     varied = setups["varied"]
@@ -217,12 +219,11 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
     return result | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
 
 
-def _typed(profile: Profile, domain: Domain, found: SampleSet) -> Setup:
+def _typed(profile: Profile, domain: Domain, found: SampleSet, scores: TypeEvidence) -> Setup:
     """Return the completions under the types that one question gives their spans."""
-    same_spans = found.retyped(load_chosen_types(profile, domain, found))
+    same_spans = found.retyped(scores.chosen_types())
     question = profile.confidence.type_question
-    posteriors = load_posteriors(profile, domain, same_spans)
-    return Setup(profile, domain, same_spans, {question: posteriors})
+    return Setup(profile, domain, same_spans, {question: scores.posteriors(same_spans)})
 
 
 def _profile(folder: Path, args: argparse.Namespace, sampling: str) -> Profile:
@@ -234,6 +235,7 @@ def _profile(folder: Path, args: argparse.Namespace, sampling: str) -> Profile:
             "run": {"dir": str(work), "name": f"{folder.name}-{sampling}", "seed": args.seed},
             "model": {"name": args.model, "adapter": args.adapter},
             "data": {"source": {"path": str(folder)}, "target": data, "type_names": names},
+            "confidence": {"type_habit": args.type_habit},
             "prompt": {"template": args.template, "shuffle_types": sampling != "plain"},
             "generation": {
                 "backend": args.backend,

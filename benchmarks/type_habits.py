@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 import numpy as np
+from sklearn.metrics import f1_score
 
 from ccrl_cli.config.load import load_profile
 from ccrl_cli.core.alignment import mention_key
@@ -26,16 +26,6 @@ from ccrl_cli.store.type_scores import read_type_scores, type_scores_path
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 LOST = 0.1
-
-
-def f1_by_type(picked: Sequence[str], gold: Sequence[str]) -> dict[str, float]:
-    """Return the F1 of each type that gold holds."""
-    pairs = list(zip(picked, gold, strict=True))
-    found = {}
-    for kind in sorted(set(gold)):
-        right = sum(p == g == kind for p, g in pairs)
-        found[kind] = 2 * right / (sum(p == kind for p, _ in pairs) + gold.count(kind))
-    return found
 
 
 def main() -> int:
@@ -70,7 +60,9 @@ def main() -> int:
         best = type_posterior(table, habit).argmax(axis=1)
         known = [(domain.labels[b], g) for b, g in zip(best, gold, strict=True) if g is not None]
         picked, true = [p for p, _ in known], [g for _, g in known]
-        by_type = f1_by_type(picked, true)
+        kinds_held = sorted(set(true))
+        values = f1_score(true, picked, labels=kinds_held, average=None, zero_division=0)
+        by_type = dict(zip(kinds_held, values, strict=True))
         right = np.mean([p == g for p, g in known])
         lost = ", ".join(kind for kind, value in by_type.items() if value < LOST)
         macro = np.mean(list(by_type.values()))

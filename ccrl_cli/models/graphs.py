@@ -206,7 +206,6 @@ class _StaticBatch:
             logits_to_keep=1,
         )
         cache = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-        self._capture = capture
         self._width = ids.shape[1]
         rows, columns = len(self.rows), self._width + self.sampling.max_tokens
         if capture:
@@ -229,7 +228,7 @@ class _StaticBatch:
 
     def advance(self) -> None:
         """Draw some more tokens without looking at them; one on a CPU, where a look is free."""
-        window = WINDOW if self._capture else 1
+        window = WINDOW if self.runner.wanted else 1
         for _ in range(min(window, self.sampling.max_tokens - self.done)):
             self.runner.advance(self.model, self._width + self.done, self.sampling, self._state)
             self.done += 1
@@ -262,7 +261,7 @@ class _StaticBatch:
     def shrink(self) -> None:
         """Let finished rows leave when the rest fits a smaller bucket, or is much smaller."""
         rows = len(self.running)
-        if self._capture:
+        if self.runner.wanted:
             rows = bucket_rows(rows)
             if rows >= self.runner.rows:
                 return

@@ -38,6 +38,10 @@ class LoadedModel:
         """Return the tokens of a rendered prompt; the template holds its special tokens itself."""
         return encode_prompt(self.tokenizer, prompt)
 
+    def encode_answer(self, text: str) -> list[int]:
+        """Return the tokens of an answer, the end token included."""
+        return [*self.encode(text), self.end_ids[0]]
+
     def text(self, token_ids: Sequence[int]) -> str:
         """Return an answer without its special tokens."""
         return str(

@@ -16,7 +16,7 @@ from ccrl_cli.core.combination import Combination, GeometricMean
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.calibration_file import CALIBRATE, CalibrationFile, read_calibration
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.type_scores import load_chosen_types, load_posteriors
+from ccrl_cli.pipelines.type_scores import load_type_evidence
 from ccrl_cli.records import Example, PseudoLabel
 from ccrl_cli.store.type_scores import type_scores_path
 
@@ -97,17 +97,18 @@ def derive_labels(
     scored = found.reportable or type_scores_path(profile.store_path).exists()
     if not scored and "type_posterior" in labeller.metrics:
         labeller = replace(labeller, metric="entity_vote", combination=None)
-    if scored and profile.confidence.type_rule == "posterior":
-        chosen = load_chosen_types(profile, domain, found)
+    retypes = scored and profile.confidence.type_rule == "posterior"
+    weighs = "type_posterior" in labeller.metrics
+    evidence = load_type_evidence(profile, domain, found) if retypes or weighs else None
+    if evidence and retypes:
+        chosen = evidence.chosen_types()
         found = found.retyped(chosen)
-    evidence = (
-        load_posteriors(profile, domain, found) if "type_posterior" in labeller.metrics else {}
-    )
+    posteriors = evidence.posteriors(found) if evidence and weighs else {}
     keys = list(found.samples)
     parses = [found.samples[key][0] for key in keys]
     logprobs = [found.samples[key][1] for key in keys]
     with _uncollected():
-        made = label_batch(labeller, keys, parses, logprobs, evidence)
+        made = label_batch(labeller, keys, parses, logprobs, posteriors)
         labels = {label.input_id: in_text(label, found.examples[label.input_id]) for label in made}
     return LabelSet(
         labels=labels,

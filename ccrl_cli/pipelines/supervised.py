@@ -52,8 +52,7 @@ def train_on_labels(
     loaded = trainer_backend("trl").load(policy_spec(profile, start))
     inputs = InputMaker(profile, loaded).target(domain, labels)
     pairs = [
-        (loaded.encode(row.prompt), [*loaded.encode(row.answer), loaded.end_ids[0]])
-        for row in inputs.values()
+        (loaded.encode(row.prompt), loaded.encode_answer(row.answer)) for row in inputs.values()
     ]
     if not pairs:
         raise PreconditionError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,52 +141,49 @@ def score_types_if_needed(
     return score_types(profile, inputs, reporter=reporter)
 
 
-def load_posteriors(
-    profile: Profile, domain: Domain, found: SampleSet
-) -> Mapping[str, PosteriorOf]:
-    """Return the type evidence of each input, as a labeller takes it.
+@dataclass(frozen=True, slots=True)
+class TypeEvidence:
+    """Type scores of a sample set, and what is taken off them.
+
+    Attributes:
+        scores: by input id.
+        habit: (T,) the habit that all inputs share; None: of each input, the scores of the blank.
+    """
+
+    scores: Mapping[str, TypeScores]
+    habit: tuple[float, ...] | None
+
+    def posteriors(self, found: SampleSet) -> Mapping[str, PosteriorOf]:
+        """Return the posteriors of what completions state, by input, as a labeller takes them."""
+        return {
+            key: posteriors(
+                record.spans, self.habit or record.blank, record.types, found.samples[key][0]
+            )
+            for key, record in self.scores.items()
+        }
+
+    def chosen_types(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the type of highest posterior of each span (normalised text), by input."""
+        return {
+            key: chosen_types(record.spans, self.habit or record.blank, record.types)
+            for key, record in self.scores.items()
+        }
+
+
+def load_type_evidence(profile: Profile, domain: Domain, found: SampleSet) -> TypeEvidence:
+    """Return the type evidence of a sample set.
 
     Raises:
         PreconditionError: an input was not scored, or not all of its spans.
         IntegrityError: the scores are damaged.
     """
     scores = _load(profile, domain, found)
-    habit = _habit(profile, scores)
-    return {
-        key: posteriors(record.spans, habit(record), record.types, found.samples[key][0])
-        for key, record in scores.items()
-    }
-
-
-def load_chosen_types(
-    profile: Profile, domain: Domain, found: SampleSet
-) -> Mapping[str, Mapping[str, str]]:
-    """Return the type of highest posterior of each span (normalised text), by input.
-
-    Raises:
-        PreconditionError: an input was not scored, or not all of its spans.
-        IntegrityError: the scores are damaged.
-    """
-    scores = _load(profile, domain, found)
-    habit = _habit(profile, scores)
-    return {
-        key: chosen_types(record.spans, habit(record), record.types)
-        for key, record in scores.items()
-    }
-
-
-def _habit(
-    profile: Profile, scores: Mapping[str, TypeScores]
-) -> Callable[[TypeScores], Sequence[float]]:
-    """Return what gives the model's habit for an input's scores."""
     section = profile.confidence
-    if section.type_habit == "blank" or not scores:
-        return lambda record: record.blank
+    if section.type_habit == "blank":
+        return TypeEvidence(scores, None)
     rows = [span.logprobs for record in scores.values() for span in record.spans]
-    width = len(next(iter(scores.values())).types)
-    table = np.array(rows, dtype=np.float64).reshape(-1, width)
-    shared = tuple(matched_habit(table, section.type_matching).tolist())
-    return lambda _record: shared
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(domain.labels))
+    return TypeEvidence(scores, tuple(matched_habit(table, section.type_matching).tolist()))
 
 
 def _load(profile: Profile, domain: Domain, found: SampleSet) -> dict[str, TypeScores]:

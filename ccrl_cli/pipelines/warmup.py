@@ -236,7 +236,7 @@ def _pairs(
             )
             text = answer(shown.keep(gold), shown.names, special_tokens=special)
             prompt = loaded.encode(loaded.render(messages))
-            reply = [*loaded.encode(text), loaded.end_ids[0]]
+            reply = loaded.encode_answer(text)
             if len(prompt) + len(reply) > section.max_tokens:
                 too_long.add(example.id)
                 continue

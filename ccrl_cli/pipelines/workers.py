@@ -20,10 +20,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.config.dump import to_toml
-from ccrl_cli.errors import CcrlError
+from ccrl_cli.errors import CcrlError, UsageError
 from ccrl_cli.models.hardware import find_gpus
 from ccrl_cli.pipelines.arms import arm_profile, arms_path, chosen_pairs
 from ccrl_cli.pipelines.baselines import ArmRun, failed_pair, prepare, run_arm
@@ -47,6 +47,15 @@ class _Worker:
     lines: queue.SimpleQueue[bytes] = field(default_factory=queue.SimpleQueue)
     pair: tuple[str, int] | None = None
     began: float = 0.0
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._read, daemon=True, name="worker-lines").start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with suppress(OSError, ValueError):
+            for line in self.process.stdout:
+                self.lines.put(line)
 
     def give(self, pair: tuple[str, int]) -> None:
         """Send a pair; a worker that is gone is found out when its result is asked for."""
@@ -154,18 +163,7 @@ def _start(recipe: Path, log: Path, place: str | None, *, overwrite: bool) -> _W
             stderr=stream,
             env=environment,
         )
-    worker = _Worker(process, log)
-    assert process.stdout is not None
-    threading.Thread(
-        target=_read_lines, args=(process.stdout, worker.lines), daemon=True, name="worker-lines"
-    ).start()
-    return worker
-
-
-def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
-    with suppress(OSError, ValueError):
-        for line in stream:
-            lines.put(line)
+    return _Worker(process, log)
 
 
 def _ended(profile: Profile, worker: _Worker, answer: dict[str, Any], reporter: Reporter) -> ArmRun:
@@ -210,15 +208,16 @@ def serve(profile: Profile, *, overwrite: bool, reporter: Reporter) -> int:
         profile: what all arms are derived from; what they share is there.
         overwrite: train again where an arm was trained with other settings.
         reporter: told of progress.
+
+    Raises:
+        UsageError: a line is no pair.
     """
     from ccrl_cli.models.loading import free_memory, require_training_packages
 
     require_training_packages()
     served = 0
     busy = threading.Event()
-    for pair in _pairs_from_stdin(busy):
-        busy.set()
-        arm, seed = pair["arm"], int(pair["seed"])
+    for arm, seed in _pairs_from_stdin(busy):
         began = time.perf_counter()
         try:
             run = run_arm(profile, arm, seed, overwrite=overwrite, reporter=reporter)
@@ -233,8 +232,13 @@ def serve(profile: Profile, *, overwrite: bool, reporter: Reporter) -> int:
     return served
 
 
-def _pairs_from_stdin(busy: threading.Event) -> Iterator[dict[str, Any]]:
-    """Yield what standard input says, line by line; interrupt a busy process when it ends."""
+def _pairs_from_stdin(busy: threading.Event) -> Iterator[tuple[str, int]]:
+    """Yield the pairs of standard input; interrupt the process if it ends while one is busy.
+
+    Args:
+        busy: set here before a pair is handed out, cleared by whoever has done it.
+    """
+    ended = threading.Event()
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -245,6 +249,7 @@ def _pairs_from_stdin(busy: threading.Event) -> Iterator[dict[str, Any]]:
                 for line in whole:
                     lines.put(line)
         lines.put(None)
+        ended.set()
         if busy.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -256,5 +261,20 @@ def _pairs_from_stdin(busy: threading.Event) -> Iterator[dict[str, Any]]:
             continue
         if line is None:
             return
-        if line.strip():
-            yield json.loads(line)
+        pair = _pair(line)
+        busy.set()
+        if ended.is_set():  # nobody waits for it any more
+            return
+        yield pair
+
+
+def _pair(line: bytes) -> tuple[str, int]:
+    """Return the arm and the seed of a line."""
+    try:
+        value = json.loads(line)
+        return str(value["arm"]), int(value["seed"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            f"standard input holds {line[:80].decode(errors='replace')!r}, no arm and seed",
+            hint="this command is started by `ccrl baselines run-all --parallel N`",
+        ) from error

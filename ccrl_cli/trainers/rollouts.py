@@ -122,7 +122,7 @@ class Rollouts:
         if not count:
             return []
         item, _ = self._task.find(self._keys[prompt])
-        tokens = [*self._loaded.encode(item.answer), self._loaded.end_ids[0]]
+        tokens = self._loaded.encode_answer(item.answer)
         if len(tokens) > self._settings.max_completion_tokens:
             return []
         return [Rollout(Sample(tokens, [0.0] * len(tokens), "stop"), from_label=True)] * count

@@ -20,12 +20,11 @@ from tiny_grpo import (
     SENTENCES,
     SETTINGS,
     adapter_state,
-    answering,
+    answering_folder,
     make_input,
     make_sampler,
     run_grpo,
     with_adapter,
-    write_tiny_chat,
 )
 
 from ccrl_cli.core.collapse import GuardLimits
@@ -65,12 +64,7 @@ RUN = replace(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A model that mostly answers and sometimes with an empty list."""
-    plain = write_tiny_chat(tmp_path_factory.mktemp("random"))
-    loaded = answering(plain, tmp_path_factory.mktemp("work"))
-    place = tmp_path_factory.mktemp("answering")
-    loaded.model.save_pretrained(str(place))
-    loaded.tokenizer.save_pretrained(str(place))
-    return place
+    return answering_folder(tmp_path_factory)
 
 
 def drive(folder: Path, work: Path, limits: GuardLimits, settings=RUN, reward=FAIR, **more):

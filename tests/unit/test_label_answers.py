@@ -12,12 +12,11 @@ pytest.importorskip("trl")
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny_chat import write_tiny_chat
 from tiny_grpo import (
     SENTENCES,
     SETTINGS,
     adapter_state,
-    answering,
+    answering_folder,
     make_sampler,
     run_grpo,
     with_adapter,
@@ -50,12 +49,7 @@ GUIDED = replace(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A tiny model that calls every first word a person."""
-    plain = write_tiny_chat(tmp_path_factory.mktemp("tiny") / "model")
-    loaded = answering(plain, tmp_path_factory.mktemp("work"))
-    place = tmp_path_factory.mktemp("answering") / "model"
-    loaded.model.save_pretrained(str(place))
-    loaded.tokenizer.save_pretrained(str(place))
-    return place
+    return answering_folder(tmp_path_factory)
 
 
 def input_of(loaded, key: str, text: str, kind: str) -> TrainInput:

@@ -51,9 +51,6 @@ def profile(tmp_path, monkeypatch):
             [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         worker = workers._Worker(process, log)
-        workers.threading.Thread(
-            target=workers._read_lines, args=(process.stdout, worker.lines), daemon=True
-        ).start()
         started.append((log.name, place, process))
         return worker
 
@@ -99,6 +96,19 @@ def test_gpus_are_taken_in_turns(profile, monkeypatch):
     workers.run_parallel(loaded, 3, arms=["curriculum", "naive-sft"], reporter=Reporter())
     assert [place for _, place, _ in started] == ["3", "5", "3"]
     assert [log for log, _, _ in started] == ["worker-1.log", "worker-2.log", "worker-3.log"]
+
+
+def serve(given: str) -> subprocess.CompletedProcess[str]:
+    """Give a real worker its standard input, which then ends."""
+    words = [sys.executable, "-m", "ccrl_cli", "baselines", "worker"]
+    return subprocess.run(words, input=given, capture_output=True, text=True, timeout=60)
+
+
+def test_a_line_that_is_no_pair_is_named():
+    done = serve("nonsense\n")
+    assert done.returncode == 2
+    assert "standard input holds 'nonsense', no arm and seed" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_one_gpu_is_no_choice(monkeypatch):

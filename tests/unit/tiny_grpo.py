@@ -185,6 +185,16 @@ def answering(folder: Path, work: Path, *, steps: int = 250) -> LoadedModel:
     return loaded
 
 
+def answering_folder(tmp_path_factory: Any) -> Path:
+    """Write the model of `answering` into a folder, for tests that load it several times."""
+    plain = write_tiny_chat(tmp_path_factory.mktemp("random"))
+    loaded = answering(plain, tmp_path_factory.mktemp("work"))
+    place: Path = tmp_path_factory.mktemp("answering")
+    loaded.model.save_pretrained(str(place))
+    loaded.tokenizer.save_pretrained(str(place))
+    return place
+
+
 def with_adapter(loaded: LoadedModel, seed: int = 5) -> LoadedModel:
     """Put a new adapter on a model."""
     seed_libraries(seed)
