@@ -83,33 +83,51 @@ class JsonlReader:
         for line in self:
             yield line, self._decode(line.data, line.offset, line.number)
 
-    def decoded(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield offset and JSON object of each line: ``objects`` for millions of lines.
+    def raw(self) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and bytes, with the newline, of each line: for millions of them.
 
         One loop, and no copy of the line; the number of a line is counted when it is asked for.
 
         Raises:
-            IntegrityError: a line is not a JSON object, or the compressed stream is damaged.
+            PreconditionError: the file does not exist, or zstandard is needed and missing.
+            IntegrityError: the compressed stream is damaged.
         """
         self.torn_bytes = offset = 0
-        loads = orjson.loads
         try:
             with open_bytes(self.path) as stream:
                 for raw in stream:
                     if raw[-1] != _NEWLINE:
                         self.torn_bytes = len(raw)
                         return
-                    try:
-                        value = loads(raw)
-                    except ValueError:
-                        value = None
-                    if type(value) is not dict:
-                        value = self._decode(raw[:-1], offset)
-                    yield offset, value
-                    del value
+                    yield offset, raw
                     offset += len(raw)
         except _DAMAGED as error:
             raise self._damage(f"byte {offset}", error) from error
+
+    def decoded(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield offset and JSON object of each line: ``objects`` for millions of lines.
+
+        Raises:
+            IntegrityError: a line is not a JSON object, or the compressed stream is damaged.
+        """
+        for offset, raw in self.raw():
+            value = self.decode(raw, offset)
+            yield offset, value
+            del value  # so that the next line finds its memory: a tenth of the time
+
+    def decode(self, raw: bytes, offset: int) -> dict[str, Any]:
+        """Return the JSON object of a line from ``raw``, given with its offset.
+
+        Raises:
+            IntegrityError: it is none; file and line number are named.
+        """
+        try:
+            value = orjson.loads(raw)
+        except ValueError:
+            value = None
+        if type(value) is dict:
+            return value
+        return self._decode(raw[:-1], offset)
 
     def number_at(self, offset: int) -> int:
         """Return the number of the line that begins at a byte offset."""

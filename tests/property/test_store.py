@@ -6,14 +6,16 @@ import itertools
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ccrl_cli.errors import IntegrityError
 from ccrl_cli.records import Completion, Entity, Record
 from ccrl_cli.store.codec import record_from_json, record_to_json
 from ccrl_cli.store.completions import CompletionStore
 from ccrl_cli.store.encoding import dump_json, load_json
-from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter
+from ccrl_cli.store.index import StoreIndex
+from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter, bad_line
 from ccrl_cli.store.merge import merge
 
 
@@ -151,3 +153,53 @@ def test_merge_is_order_free_and_idempotent(parts, random):
         key = (item.input_id, item.model)
         best[key] = max(best.get(key, 0), item.extra.get("overwrites", 0))
     assert found == best
+
+
+def line_by_line(path):
+    """Index every line as a whole, each checked on its own."""
+    index, reader = StoreIndex(path), JsonlReader(path)
+    for line, value in reader.objects():
+        try:
+            index.add(line.offset, value)
+        except ValueError as error:
+            raise bad_line(path, line.number, str(error)) from error
+    return index
+
+
+def found_by(read, path):
+    try:
+        index = read(path)
+    except IntegrityError as error:
+        return error.message
+    entries = {model: list(index.entries(model)) for model in index.models}
+    return entries, index.num_lines, index.num_duplicates, index.num_replaced
+
+
+#: Settings that differ, or are one in two spellings.
+SPELLED = st.sampled_from([{"k": 1}, {"k": 1.0}, {"k": 1, "n": "é"}, {"n": "é", "k": 1}])
+LIKE_EACH_OTHER = st.builds(
+    lambda item, settings: {**record_to_json(item), "identity": settings}, SMALL, SPELLED
+)
+DAMAGE = st.tuples(
+    st.integers(0, 10**6), st.sampled_from([*b'"{}[],:\\ntfux \x00\x1f\xff\xc3', -1])
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(LIKE_EACH_OTHER | RECORDS.map(record_to_json), max_size=8),
+    st.lists(DAMAGE, max_size=2),
+)
+def test_a_scan_finds_what_whole_lines_say(values, damages):
+    data = bytearray(b"".join(dump_json(value) + b"\n" for value in values))
+    for place, byte in damages:
+        if data and byte < 0:
+            del data[place % len(data)]
+        elif data:
+            data[place % len(data)] = byte
+    with fresh_folder() as folder:
+        path = Path(folder) / "s.jsonl"
+        path.write_bytes(data)
+        expected = found_by(line_by_line, path)
+        assume("infinity" not in expected)  # 1e999 is JSON; that it is no float, reading tells
+        assert found_by(StoreIndex.scan, path) == expected
