@@ -124,6 +124,11 @@ class Curriculum(Section):
         default="confidence",
         description="Surest first; random and anti (least sure first) are controls.",
     )
+    balance: Literal["none", "types"] = Field(
+        default="none",
+        description="Order by how sure each entity is among those of its own type, so that easy "
+        "types do not fill the first stages (class-balanced self-training, 1810.07911).",
+    )
     threshold: Share = Field(
         default=0.0, description="Inputs with less confidence are never opened."
     )
@@ -152,6 +157,11 @@ class Curriculum(Section):
             raise ValueError(f"shares must increase: {list(self.shares)}")
         if self.shares[-1] != 1.0:
             raise ValueError(f"shares must end at 1.0, not {self.shares[-1]:g}")
+        if self.balance != "none" and self.refresh_every_steps:
+            raise ValueError(
+                "balance 'types' orders the inputs once: set refresh_every_steps = 0 "
+                "or balance = 'none'"
+            )
         return self
 
 

@@ -200,6 +200,11 @@ class Training(Section):
         description="Share of each step's prompts that are labelled source sentences with their "
         "gold labels, in whole prompts; at least one if above 0.",
     )
+    replay_split: Literal["train", "dev"] = Field(
+        default="train",
+        description="Part of the source that is replayed and probed. A warm-up knows its training "
+        "sentences by heart: dev holds some that it can still get wrong.",
+    )
     lora_rank: Count = Field(default=16, description="Rank of the adapter.")
     lora_alpha: Positive = Field(default=32.0, description="Scale of the adapter: alpha / rank.")
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(

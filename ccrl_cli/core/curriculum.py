@@ -87,11 +87,44 @@ def stages(schedule: Schedule) -> Iterator[Stage]:
             first, number = step, number + 1
 
 
+def balanced_ranks(
+    entities: Mapping[str, Sequence[tuple[str, float]]], confidence: Mapping[str, float]
+) -> dict[str, float]:
+    """Return how sure each label is among labels of its types: a mean percentile, in (0, 1).
+
+    Class-balanced self-training (Zou et al., 1810.07911) for labels of several entities. Ordered
+    by a plain confidence, the first labels hold the types that are easy to be sure of and hardly
+    any of the others.
+
+    Args:
+        entities: for each input, type and sureness of the entities of its label.
+        confidence: for each input; what labels without an entity are ranked by, among themselves.
+    """
+    values: dict[str | None, list[float]] = {}
+    for key, pairs in entities.items():
+        for kind, sure in pairs or ((None, confidence[key]),):
+            values.setdefault(kind, []).append(sure)
+    known = {kind: np.sort(found) for kind, found in values.items()}
+
+    def percentile(kind: str | None, sure: float) -> float:
+        """Return the share below, equal ones counted as half."""
+        found = known[kind]
+        left, right = np.searchsorted(found, sure, "left"), np.searchsorted(found, sure, "right")
+        return float(left + right) / (2 * len(found))
+
+    ranks = {}
+    for key, pairs in entities.items():
+        places = [percentile(*pair) for pair in pairs or ((None, confidence[key]),)]
+        ranks[key] = sum(places) / len(places)
+    return ranks
+
+
 def order_inputs(
     confidence: Mapping[str, float],
     order: str,
     *,
     threshold: float = 0.0,
+    ranks: Mapping[str, float] | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[str, ...]:
     """Return the inputs in the order in which they open; ties are broken by input id.
@@ -100,16 +133,18 @@ def order_inputs(
         confidence: confidence of each input, in [0, 1].
         order: ``confidence`` (surest first), ``anti`` (least sure first) or ``random``.
         threshold: inputs with less confidence are left out.
+        ranks: what is ordered by in place of the confidence, see :func:`balanced_ranks`.
         rng: needed by ``random`` alone.
 
     Raises:
         ValueError: the order is unknown, or ``random`` was given no generator.
     """
     kept = sorted(key for key, value in confidence.items() if value >= threshold)
+    sure = confidence if ranks is None else ranks
     if order == "confidence":
-        return tuple(sorted(kept, key=lambda key: -confidence[key]))
+        return tuple(sorted(kept, key=lambda key: -sure[key]))
     if order == "anti":
-        return tuple(sorted(kept, key=lambda key: confidence[key]))
+        return tuple(sorted(kept, key=lambda key: sure[key]))
     if order != "random":
         raise ValueError(f"order is {order!r}, not one of {', '.join(ORDERS)}")
     if rng is None:

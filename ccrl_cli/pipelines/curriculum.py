@@ -208,7 +208,7 @@ def _plan(
     signals: Mapping[str, bool],
 ) -> dict[str, Any]:
     """Return what the view says of the training that is planned."""
-    order = training_order(profile, labels.confidence)
+    order = training_order(profile, labels.confidence, labels.ranks(profile))
     schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
     return {
         "pacing": profile.curriculum.pacing,

@@ -100,18 +100,21 @@ class Domain:
             return self.training_inputs()
         return without_duplicates(self.split(split).examples)
 
-    def training_inputs(self) -> tuple[tuple[Example, ...], int]:
+    def training_inputs(self, split: str = "train") -> tuple[tuple[Example, ...], int]:
         """Return the inputs that labels are made for, and how many equal texts were left out.
+
+        Args:
+            split: where they are; training on another split than the first is for the source.
 
         Texts of the test split are left out too, where it is another part of the data: a score on
         it is then held out. In data without such a part the score is transductive.
         """
-        examples = self.split("train").examples
-        kept, dropped = without_duplicates(examples, self._held_out())
+        examples = self.split(split).examples
+        kept, dropped = without_duplicates(examples, self._held_out(split))
         return (kept, dropped) if kept else without_duplicates(examples)
 
-    def _held_out(self) -> tuple[Example, ...]:
-        if self.spec.splits.get("train") == self.spec.splits.get("test"):
+    def _held_out(self, split: str) -> tuple[Example, ...]:
+        if self.spec.splits.get(split) == self.spec.splits.get("test"):
             return ()
         if "test" not in available_splits(self.spec):
             return ()

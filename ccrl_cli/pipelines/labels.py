@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ccrl_cli.core.agreement import Labeller
+from ccrl_cli.core.agreement import Labeller, PosteriorOf
 from ccrl_cli.core.alignment import Aligner, mention_key
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
+from ccrl_cli.core.curriculum import balanced_ranks
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.calibration_file import CALIBRATE, CalibrationFile, read_calibration
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
@@ -38,6 +39,8 @@ class LabelSet:
         models: models whose completions were pooled.
         reportable: False when a mock backend made any of them.
         calibrator: calibrator that the confidences went through, or ``none``.
+        sureness: by input id, how sure each entity of the label is: the posterior of its type where
+            the confidence reads type scores, else its vote share.
         chosen_types: by input id, the type of each span (normalised text) where type scores say
             it; empty where the completions do.
     """
@@ -50,12 +53,25 @@ class LabelSet:
     models: tuple[str, ...]
     reportable: bool
     calibrator: str = "none"
+    sureness: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     chosen_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def confidence(self) -> dict[str, float]:
         """Confidence by input id."""
         return {key: label.confidence for key, label in self.labels.items()}
+
+    def ranks(self, profile: Profile) -> dict[str, float] | None:
+        """What a profile orders the inputs by in place of their confidence, if by anything."""
+        if profile.curriculum.balance == "none":
+            return None
+        entities = {
+            key: [
+                (e.type, sure) for e, sure in zip(label.entities, self.sureness[key], strict=True)
+            ]
+            for key, label in self.labels.items()
+        }
+        return balanced_ranks(entities, self.confidence)
 
 
 def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None) -> LabelSet:
@@ -118,8 +134,15 @@ def derive_labels(
         num_completions=sum(label.num_completions for label in labels.values()),
         models=found.models,
         reportable=found.reportable,
+        sureness={key: _sureness(label, posteriors.get(key, {})) for key, label in labels.items()},
         chosen_types=chosen,
     )
+
+
+def _sureness(label: PseudoLabel, posteriors: PosteriorOf) -> tuple[float, ...]:
+    votes = {(mention_key(entity.text), entity.type): share for entity, share in label.votes}
+    known = {**votes, **posteriors}
+    return tuple(known.get((mention_key(e.text), e.type), 0.0) for e in label.entities)
 
 
 def in_text(label: PseudoLabel, example: Example) -> PseudoLabel:

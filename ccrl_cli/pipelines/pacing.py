@@ -144,7 +144,7 @@ def _schedule(profile: Profile, reporter: Reporter) -> tuple[int, Schedule]:
     """Return the inputs of the order and the profile's schedule; a plain one without a store."""
     if profile.store_path.exists():
         labels = load_labels(profile, load_domain(profile, "target"))
-        order = training_order(profile, labels.confidence)
+        order = training_order(profile, labels.confidence, labels.ranks(profile))
         if order:
             return len(order), plan_schedule(profile, len(order), len(labels.labels))
     steps = profile.training.max_steps or DEFAULT_STEPS

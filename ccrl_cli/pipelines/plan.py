@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-12
 
 
-def training_order(profile: Profile, confidence: Mapping[str, float]) -> tuple[str, ...]:
+def training_order(
+    profile: Profile,
+    confidence: Mapping[str, float],
+    ranks: Mapping[str, float] | None = None,
+) -> tuple[str, ...]:
     """Return the inputs in the order in which a profile opens them, those below threshold left out.
 
     Args:
         profile: the profile.
         confidence: confidence by input id.
+        ranks: what is ordered by in its place (``LabelSet.ranks``).
     """
     section = profile.curriculum
     rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
-    return order_inputs(confidence, section.order, threshold=section.threshold, rng=rng)
+    return order_inputs(
+        confidence, section.order, threshold=section.threshold, ranks=ranks, rng=rng
+    )
 
 
 def planned_steps(profile: Profile, num_inputs: int) -> int:

@@ -123,7 +123,7 @@ def prepare(job: Job, on_labels: Any) -> Prepared:
 def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
     """Return the curriculum's draws and their schedule."""
     profile, total = job.profile, len(job.labels.labels)
-    order = training_order(profile, confidence)
+    order = training_order(profile, confidence, job.labels.ranks(profile))
     if not order:
         raise PreconditionError(
             f"no input is left to train on: all {total} lie below "

@@ -103,7 +103,8 @@ def source_inputs(
 ) -> tuple[dict[str, TrainInput], tuple[TrainInput, ...]]:
     """Return what is replayed of the labelled source domain, and its fixed probe.
 
-    The probe holds sentences with at least one entity, and they are not replayed.
+    Both are of the split ``training.replay_split``. The probe holds sentences with at least one
+    entity, and they are not replayed.
 
     Args:
         profile: the profile.
@@ -119,7 +120,8 @@ def source_inputs(
         return {}, ()
     try:
         domain = load_domain(profile, "source")
-        examples = [e for e in domain.training_inputs()[0] if e.gold is not None]
+        split = profile.training.replay_split
+        examples = [e for e in domain.training_inputs(split)[0] if e.gold is not None]
     except CcrlError as error:
         if num_replayed:
             raise

@@ -272,13 +272,13 @@ def train_grpo(
     run = _Run(loaded, task, sampler, settings, hooks, work, decode or merged_decoder(loaded))
     checkpoint = last_complete_checkpoint(work)
     resumed_from = 0
-    if checkpoint is not None:
-        resumed_from = checkpoint_step(checkpoint)
-        run.resume(checkpoint)
-        hooks.on_resume(resumed_from)
-    else:
-        run.begin()
     with memory_errors("training.micro_batch_size"):
+        if checkpoint is not None:
+            resumed_from = checkpoint_step(checkpoint)
+            run.resume(checkpoint)
+            hooks.on_resume(resumed_from)
+        else:
+            run.begin()
         run.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     run.trainer.model.eval()
     kept = steps = run.trainer.state.global_step

@@ -157,9 +157,13 @@ class Probe:
                 logits_to_keep=kept + 1,
                 use_cache=False,
             ).logits[:, -kept - 1 : -1]
-        logprobs = logits.float().log_softmax(dim=-1)
-        chosen = logprobs.gather(-1, ids[:, -kept:, None]).squeeze(-1)
-        return torch.cat([chosen[i, kept - len(a) :] for i, (_, _, a) in enumerate(rows)])
+        parts = []
+        for row, said, (_, _, answer) in zip(logits, ids, rows, strict=True):
+            tokens = said[len(said) - len(answer) :, None]
+            # A vocabulary in float32 is large: one row at a time.
+            logprobs = row[kept - len(answer) :].float().log_softmax(dim=-1)
+            parts.append(logprobs.gather(-1, tokens).squeeze(-1))
+        return torch.cat(parts)
 
     @contextmanager
     def _at_start(self, model: Any) -> Iterator[None]:

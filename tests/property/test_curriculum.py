@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccrl_cli.core.advantages import SCALES, group_advantages, has_signal
-from ccrl_cli.core.curriculum import ORDERS, CurriculumSampler, Schedule, order_inputs, stages
+from ccrl_cli.core.curriculum import (
+    ORDERS,
+    CurriculumSampler,
+    Schedule,
+    balanced_ranks,
+    order_inputs,
+    stages,
+)
 from ccrl_cli.core.pacing import PACINGS
 
 CONFIDENCES = st.dictionaries(
@@ -58,6 +65,24 @@ def test_an_order_does_not_depend_on_the_order_of_the_data(confidence, random):
     for order in ORDERS:
         one = order_inputs(confidence, order, rng=np.random.default_rng(1))
         assert one == order_inputs(shuffled, order, rng=np.random.default_rng(1))
+
+
+LABELS = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=4),
+    st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 8)), max_size=4),
+    min_size=1,
+)
+
+
+@given(LABELS, st.sampled_from("xyz"))
+def test_ranks_of_a_type_know_its_order_and_no_scale(labels, kind):
+    sure = dict.fromkeys(labels, 0.5)
+    ranks = balanced_ranks(labels, sure)
+    assert all(0 < rank < 1 for rank in ranks.values())
+    scaled = {
+        key: [(k, v / 2 if k == kind else v) for k, v in pairs] for key, pairs in labels.items()
+    }
+    assert balanced_ranks(scaled, sure) == pytest.approx(ranks)
 
 
 @given(schedules())

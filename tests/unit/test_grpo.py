@@ -27,7 +27,9 @@ from tiny_grpo import (
     without_times,
 )
 
+from ccrl_cli.errors import PreconditionError
 from ccrl_cli.trainers import arguments
+from ccrl_cli.trainers.probe import Probe
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +92,17 @@ def test_a_weight_scales_the_gradient_and_zero_removes_the_input(folder, tmp_pat
     assert any(not torch.equal(whole[name], parts[name]) for name in whole)
     fresh = adapter_state(adapted(folder))
     assert all(torch.equal(none[name], fresh[name]) for name in none)
+
+
+@pytest.mark.parametrize("where", ["measure", "_batch_logprobs"])
+def test_memory_that_runs_out_before_the_first_step_names_the_setting(
+    folder, tmp_path, monkeypatch, where
+):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+
+    monkeypatch.setattr(Probe, where, full)
+    loaded = adapted(folder)
+    with pytest.raises(PreconditionError, match="ran out of memory: CUDA") as caught:
+        run_grpo(loaded, make_task(loaded), make_sampler(SETTINGS), SETTINGS, tmp_path)
+    assert "micro_batch_size" in caught.value.hint

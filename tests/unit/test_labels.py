@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.errors import PreconditionError
+from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import load_labels
 from ccrl_cli.records import Completion, Entity, Record
@@ -65,3 +65,20 @@ def test_mentions_and_copies_without_a_place_leave_a_label(tmp_path):
     profile, domain = profile_in(tmp_path, *values)
     (label,) = load_labels(profile, domain).labels.values()
     assert label.entities == (Entity("NASA", "probe"),)
+
+
+def test_balance_ranks_by_votes_where_no_type_is_scored(tmp_path):
+    values = ("confidence.type_rule=votes", "confidence.metric=entity_vote")
+    profile, domain = profile_in(tmp_path, *values)
+    labels = load_labels(profile, domain)
+    assert list(labels.sureness.values()) == [(1.0,)]
+    assert labels.ranks(profile) is None
+    balanced = load_profile(
+        "quickstart", ["curriculum.balance=types", "curriculum.refresh_every_steps=0"]
+    ).profile
+    assert list(labels.ranks(balanced).values()) == [0.5]  # the only one of its type
+
+
+def test_balance_and_refresh_exclude_each_other():
+    with pytest.raises(UsageError, match="balance 'types' orders the inputs once"):
+        load_profile("quickstart", ["curriculum.balance=types", "curriculum.refresh_every_steps=5"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccrl_cli.config.load import load_profile
 from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
 from ccrl_cli.core.replay import ReplayDraws, place_in_step, replay_prompts
+from ccrl_cli.pipelines.training_task import source_inputs
+from ccrl_cli.reporting import NullReporter
 
 
 @pytest.mark.parametrize(
@@ -87,3 +91,31 @@ def test_any_rates_give_every_draw(rates):
     draws = sampler(rates, steps=6)
     drawn = [draws.draw(i) for i in range(len(draws))]
     assert all(rates[key] > 0 for key in drawn)
+
+
+class Texts:
+    """Makes the text of a sentence its input."""
+
+    @staticmethod
+    def source(_, examples):
+        return {example.id: example.text for example in examples}
+
+
+@pytest.mark.parametrize(("split", "word"), [("train", "old"), ("dev", "new")])
+def test_what_is_replayed_and_probed_comes_from_the_named_split(tmp_path, split, word):
+    for name, told in (("train", "old"), ("dev", "new"), ("test", "held")):
+        rows = [
+            json.dumps(
+                {"text": f"{told} Cy{n} left .", "entities": [{"text": f"Cy{n}", "type": "p"}]}
+            )
+            for n in range(6)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    profile = load_profile("quickstart", [
+        "data.source.name=", f"data.source.path={tmp_path.as_posix()}", "data.type_names={}",
+        "training.probe_source_size=2", f"training.replay_split={split}",
+    ]).profile  # fmt: skip
+    replay, probe = source_inputs(profile, Texts(), 3, NullReporter())
+    assert {text.split()[0] for text in [*replay.values(), *probe]} == {word}
+    assert (len(replay), len(probe)) == (3, 2)
+    assert not set(replay.values()) & set(probe)
