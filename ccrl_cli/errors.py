@@ -51,6 +51,12 @@ class PreconditionError(CcrlError):
     kind = "precondition"
 
 
+class GpuMemoryError(PreconditionError):
+    """The GPU has too little memory for what was asked for (exit 3)."""
+
+    kind = "memory"
+
+
 class PartialError(CcrlError):
     """Work stopped part-way, and what is finished is safe and can be resumed (exit 4)."""
 

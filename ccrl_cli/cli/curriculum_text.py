@@ -67,6 +67,7 @@ def _stage_lines(view: CurriculumView) -> Iterator[str]:
     yield (
         f"Stages: {view.pacing} pacing over {view.num_steps} steps ({view.steps_from}) of "
         f"{view.prompts_per_step} prompts, {kept} inputs in {view.order} order"
+        + (", types in balance" if view.balance == "types" else "")
     )
     if view.threshold:
         yield f"threshold {view.threshold:g} leaves out {view.num_left_out} inputs"
@@ -74,6 +75,8 @@ def _stage_lines(view: CurriculumView) -> Iterator[str]:
         yield _stages(view)
         if len(view.stages) > MAX_STAGES:
             yield f"{MAX_STAGES} of {len(view.stages)} stages, evenly chosen; --json has all"
+    if view.mix_finding is not None:
+        yield view.mix_finding
 
 
 def _bins(view: CurriculumView) -> str:
@@ -124,6 +127,7 @@ def _top(view: CurriculumView) -> str:
 def _stages(view: CurriculumView) -> str:
     """Return the table of stages, at most `MAX_STAGES` of them."""
     columns = ["stage", "steps", "open", "open %", "lowest confidence", "passes", "signal %"]
+    columns.append("other mix %")
     oracle = view.oracle_f1 is not None
     rows = []
     for stage in evenly(view.stages, MAX_STAGES):
@@ -135,6 +139,7 @@ def _stages(view: CurriculumView) -> str:
             _rounded(stage.lowest_confidence, 3),
             _rounded(stage.passes, 2),
             _percent(stage.signal_share),
+            _percent(stage.skew),
         ]
         if oracle:
             row += [_percent(stage.oracle_f1), _percent(stage.oracle_exact)]

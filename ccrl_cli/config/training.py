@@ -93,10 +93,13 @@ class Guard(Section):
         "overlap.",
     )
     min_entity_ratio: NonNegative = Field(
-        default=0.3, description="Entities an answer, as a share of those of the labels drawn."
+        default=0.3,
+        description="Entities an answer, as a share of those of the labels drawn, or of those "
+        "that the start named there if these are fewer.",
     )
     max_entity_ratio: Positive = Field(
-        default=4.0, description="The same upwards; labels below one entity count as one."
+        default=4.0,
+        description="The same upwards, of the larger number; less than one entity counts as one.",
     )
     max_empty_rise: Share = Field(
         default=0.4,

@@ -41,8 +41,10 @@ class GuardLimits:
             first step.
         max_zero_spread_share: share of groups whose answers all earn the same, and less than half
             of the overlap.
-        min_entity_ratio: entities an answer, as a share of those of the pseudo-labels drawn.
-        max_entity_ratio: the same upwards; labels with less than one entity count as one.
+        min_entity_ratio: entities an answer, as a share of those of the pseudo-labels drawn, or of
+            those that the start named in the same inputs where these are fewer.
+        max_entity_ratio: the same upwards, of the larger number; less than one entity counts as
+            one.
         max_empty_rise: rise since the first step of the share of empty answers where the label is
             not empty.
         max_kl: KL to the start on the probe, nats a token, median over its answers; fires at once.
@@ -177,9 +179,10 @@ def _entities_collapse(record: Mapping[str, Any], limits: GuardLimits, _first: A
     found, wanted = record.get("entities"), record.get("label_entities")
     if found is None or not wanted:
         return None
-    return found < limits.min_entity_ratio * wanted, (
-        f"answers hold {found:.2f} entities where their labels hold {wanted:.2f} "
-        f"(limit {limits.min_entity_ratio:g} of that)"
+    before = record.get("entities_before", wanted)
+    return found < limits.min_entity_ratio * min(wanted, before), (
+        f"answers hold {found:.2f} entities where their labels hold {wanted:.2f} and those of the "
+        f"start held {before:.2f} (limit {limits.min_entity_ratio:g} of the lower)"
     )
 
 
@@ -187,9 +190,10 @@ def _entities_explode(record: Mapping[str, Any], limits: GuardLimits, _first: An
     found, wanted = record.get("entities"), record.get("label_entities")
     if found is None or wanted is None:
         return None
-    return found > limits.max_entity_ratio * max(1.0, wanted), (
-        f"answers hold {found:.2f} entities where their labels hold {wanted:.2f} "
-        f"(limit {limits.max_entity_ratio:g} times that)"
+    before = record.get("entities_before", wanted)
+    return found > limits.max_entity_ratio * max(1.0, wanted, before), (
+        f"answers hold {found:.2f} entities where their labels hold {wanted:.2f} and those of the "
+        f"start held {before:.2f} (limit {limits.max_entity_ratio:g} times the higher)"
     )
 
 

@@ -87,38 +87,6 @@ def stages(schedule: Schedule) -> Iterator[Stage]:
             first, number = step, number + 1
 
 
-def balanced_ranks(
-    entities: Mapping[str, Sequence[tuple[str, float]]], confidence: Mapping[str, float]
-) -> dict[str, float]:
-    """Return how sure each label is among labels of its types: a mean percentile, in (0, 1).
-
-    Class-balanced self-training (Zou et al., 1810.07911) for labels of several entities. Ordered
-    by a plain confidence, the first labels hold the types that are easy to be sure of and hardly
-    any of the others.
-
-    Args:
-        entities: for each input, type and sureness of the entities of its label.
-        confidence: for each input; what labels without an entity are ranked by, among themselves.
-    """
-    values: dict[str | None, list[float]] = {}
-    for key, pairs in entities.items():
-        for kind, sure in pairs or ((None, confidence[key]),):
-            values.setdefault(kind, []).append(sure)
-    known = {kind: np.sort(found) for kind, found in values.items()}
-
-    def percentile(kind: str | None, sure: float) -> float:
-        """Return the share below, equal ones counted as half."""
-        found = known[kind]
-        left, right = np.searchsorted(found, sure, "left"), np.searchsorted(found, sure, "right")
-        return float(left + right) / (2 * len(found))
-
-    ranks = {}
-    for key, pairs in entities.items():
-        places = [percentile(*pair) for pair in pairs or ((None, confidence[key]),)]
-        ranks[key] = sum(places) / len(places)
-    return ranks
-
-
 def order_inputs(
     confidence: Mapping[str, float],
     order: str,
@@ -133,7 +101,7 @@ def order_inputs(
         confidence: confidence of each input, in [0, 1].
         order: ``confidence`` (surest first), ``anti`` (least sure first) or ``random``.
         threshold: inputs with less confidence are left out.
-        ranks: what is ordered by in place of the confidence, see :func:`balanced_ranks`.
+        ranks: what is ordered by in place of the confidence, see ``core.balance``.
         rng: needed by ``random`` alone.
 
     Raises:

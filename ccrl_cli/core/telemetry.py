@@ -29,6 +29,7 @@ class RolloutRow:
         tokens: sampled tokens.
         truncated: cut at the limit.
         from_label: the label itself, not a sample of the policy.
+        entities_before: mentions in an answer of the start, in the mean; None where unknown.
     """
 
     input_id: str
@@ -44,6 +45,7 @@ class RolloutRow:
     tokens: int
     truncated: bool
     from_label: bool = False
+    entities_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,9 @@ def summarise(rows: Sequence[RolloutRow], groups: Sequence[Group]) -> dict[str, 
             "zero_spread_share": len(flat) / len(mine),
             "stuck_share": sum(g.overlap < STUCK_BELOW for g in flat) / len(mine),
         }
+        before = [row.entities_before for row in own if row.entities_before is not None]
+        if len(before) == len(own):
+            values["entities_before"] = _mean(before)
         if labelled:
             values["wrong_empty_share"] = _mean([_is_empty(row) for row in labelled])
     if replays:

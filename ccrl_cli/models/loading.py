@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccrl_cli.errors import PreconditionError
+from ccrl_cli.errors import GpuMemoryError, PreconditionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,7 +259,7 @@ def memory_errors(setting: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise PreconditionError(
+        raise GpuMemoryError(
             f"the GPU ran out of memory: {str(error).partition('. ')[0]}",
             hint=f"lower {setting}; what was saved is kept",
         ) from error

@@ -49,6 +49,7 @@ class ArmRun:
         status: ``done`` by this call, ``skipped`` because it was done before, or ``failed``.
         seconds: wall time of this call.
         message: why it failed.
+        cause: kind of the error, as in ``--json``.
     """
 
     arm: str
@@ -57,6 +58,7 @@ class ArmRun:
     status: Status
     seconds: float
     message: str | None = None
+    cause: str | None = None
 
 
 def run_all(
@@ -132,7 +134,7 @@ def failed_pair(profile: Profile, arm: str, seed: int, seconds: float, error: Cc
     """Return the note of a pair that failed."""
     place = arms_path(profile) / pair_name(arm, seed)
     message = error.message if error.hint is None else f"{error.message} ({error.hint})"
-    return ArmRun(arm, seed, str(place), "failed", round(seconds, 1), message)
+    return ArmRun(arm, seed, str(place), "failed", round(seconds, 1), message, error.kind)
 
 
 def prepare(profile: Profile, *, reporter: Reporter) -> ArmRun:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ccrl_cli.core.advantages import has_signal
 from ccrl_cli.core.alignment import Aligner
+from ccrl_cli.core.balance import Kind, label_kinds, skews
 from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
 from ccrl_cli.core.discrimination import auroc_interval
@@ -30,7 +31,13 @@ from ccrl_cli.pipelines.quality import (
     score_labels,
 )
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.trust import TopView, describe_auroc, describe_trust, top_labels
+from ccrl_cli.pipelines.trust import (
+    TopView,
+    describe_auroc,
+    describe_mix,
+    describe_trust,
+    top_labels,
+)
 from ccrl_cli.records import Score
 
 if TYPE_CHECKING:
@@ -57,6 +64,8 @@ class StageView:
         passes: draws of the stage for each open input.
         signal_share: share of the open inputs whose stored completions do not all earn the same
             reward; the others have no gradient yet.
+        skew: how far the mix of types (and empty labels) of the open labels is from that of all
+            labels: total variation, 0 to 1.
         oracle_f1: micro F1 of the open labels against gold; None without gold.
         oracle_exact: share of the open labels that equal gold; None without gold.
     """
@@ -69,6 +78,7 @@ class StageView:
     lowest_confidence: float
     passes: float
     signal_share: float
+    skew: float
     oracle_f1: float | None
     oracle_exact: float | None
 
@@ -96,6 +106,9 @@ class CurriculumView:
         signal_share: share of inputs whose stored completions do not all earn the same reward.
         pacing: shape of the open share.
         order: which inputs open first.
+        balance: ``types`` where types are kept in balance by the order.
+        mix_finding: in what the labels that open first differ from all, in a sentence; None where
+            they hardly do.
         threshold: smallest confidence that is opened.
         num_left_out: inputs below the threshold.
         num_steps: training steps that are planned.
@@ -129,6 +142,8 @@ class CurriculumView:
     signal_share: float
     pacing: str
     order: str
+    balance: str
+    mix_finding: str | None
     threshold: float
     num_left_out: int
     num_steps: int
@@ -210,15 +225,22 @@ def _plan(
     """Return what the view says of the training that is planned."""
     order = training_order(profile, labels.confidence, labels.ranks(profile))
     schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
+    kinds = [label_kinds([e.type for e in labels.labels[key].entities]) for key in order]
     return {
         "pacing": profile.curriculum.pacing,
         "order": profile.curriculum.order,
+        "balance": profile.curriculum.balance,
+        "mix_finding": describe_mix(
+            kinds[: schedule.num_open(0)], kinds, balanced=profile.curriculum.balance == "types"
+        )
+        if schedule
+        else None,
         "threshold": profile.curriculum.threshold,
         "num_left_out": len(labels.labels) - len(order),
         "num_steps": schedule.num_steps if schedule else 0,
         "steps_from": "training.max_steps" if profile.training.max_steps else "training.epochs",
         "prompts_per_step": profile.training.prompts_per_step,
-        "stages": _stages(schedule, order, labels.confidence, (scores, signals))
+        "stages": _stages(schedule, order, kinds, (labels.confidence, scores, signals))
         if schedule
         else (),
     }
@@ -287,18 +309,19 @@ def _load(profile: Profile, domain: Domain, found: SampleSet) -> LabelSet:
 def _stages(
     schedule: Schedule,
     order: Sequence[str],
-    confidence: Mapping[str, float],
-    known: tuple[Mapping[str, LabelScore], Mapping[str, bool]],
+    kinds: Sequence[Sequence[Kind]],
+    known: tuple[Mapping[str, float], Mapping[str, LabelScore], Mapping[str, bool]],
 ) -> tuple[StageView, ...]:
     """Return the stages with what is open in each: sums over growing prefixes of the order.
 
     Args:
         schedule: how many are open when.
         order: input ids, first to open first.
-        confidence: by input id.
-        known: scores of the labels that gold exists for, and learning signals, by input id.
+        kinds: what each label holds, in that order.
+        known: confidences, scores of the labels that gold exists for, and learning signals, by
+            input id.
     """
-    scores, signals = known
+    confidence, scores, signals = known
     judged = [scores.get(key) for key in order]
     lowest = list(accumulate((confidence[key] for key in order), min))
     sums = list(accumulate(item.score if item else Score() for item in judged))
@@ -306,7 +329,8 @@ def _stages(
     counts = list(accumulate(int(item is not None) for item in judged))
     lively = list(accumulate(int(signals[key]) for key in order))
     views = []
-    for stage in stages(schedule):
+    parts = list(stages(schedule))
+    for stage, skew in zip(parts, skews(kinds, [part.num_open for part in parts]), strict=True):
         last = stage.num_open - 1
         draws = (stage.end_step - stage.first_step) * schedule.prompts_per_step
         views.append(
@@ -319,6 +343,7 @@ def _stages(
                 lowest_confidence=lowest[last],
                 passes=draws / stage.num_open,
                 signal_share=lively[last] / stage.num_open,
+                skew=skew,
                 oracle_f1=sums[last].f1 if counts[last] else None,
                 oracle_exact=exact[last] / counts[last] if counts[last] else None,
             )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import Labeller, PosteriorOf
 from ccrl_cli.core.alignment import Aligner, mention_key
+from ccrl_cli.core.balance import balanced_ranks
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
-from ccrl_cli.core.curriculum import balanced_ranks
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.calibration_file import CALIBRATE, CalibrationFile, read_calibration
 from ccrl_cli.pipelines.samples import SampleSet, load_samples

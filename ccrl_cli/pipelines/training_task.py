@@ -69,6 +69,7 @@ class InputMaker:
             label.confidence,
             domain.names.by_name,
             self._answer(domain, label.entities),
+            sum(share for _, share in label.votes),
         )
 
     def source(self, domain: Domain, examples: Iterable[Example]) -> dict[str, TrainInput]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ccrl_cli.core.balance import Kind, mix
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.pipelines.quality import LabelScore, mean
 from ccrl_cli.records import Score
@@ -19,6 +20,9 @@ TOP_SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 FEW = 10
 
 _SMALLEST = 10
+
+#: Total variation from which the mix of the first labels is worth a sentence.
+SKEWED = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +158,27 @@ def describe_auroc(auroc: Interval | None, num_right: int, total: int) -> str:
     if few < FEW:
         text += f"; weak evidence, only {few} of {total} labels are on one side"
     return text
+
+
+def describe_mix(
+    first: Sequence[Sequence[Kind]], labels: Sequence[Sequence[Kind]], *, balanced: bool
+) -> str | None:
+    """Return in what the labels that open first differ from all; None where they hardly do.
+
+    Args:
+        first: kinds of the labels that open first.
+        labels: kinds of all labels.
+        balanced: the order keeps types in balance already.
+    """
+    opened, whole = mix(first), mix(labels)
+    gaps = {kind: opened.get(kind, 0.0) - share for kind, share in whole.items()}
+    skew = sum(map(abs, gaps.values())) / 2
+    if skew < SKEWED:
+        return None
+    most, least = max(gaps, key=gaps.__getitem__), min(gaps, key=gaps.__getitem__)
+    told = ", ".join(
+        f"{kind or 'no entity'} {opened.get(kind, 0.0):.0%} instead of {whole[kind]:.0%}"
+        for kind in (most, least)
+    )
+    remedy = "" if balanced else '; curriculum.balance = "types" opens all types alike'
+    return f"the labels that open first hold another mix than all, by {skew:.0%} ({told}){remedy}"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.config.dump import to_toml
-from ccrl_cli.errors import CcrlError, UsageError
+from ccrl_cli.errors import CcrlError, GpuMemoryError, UsageError
 from ccrl_cli.models.hardware import find_gpus
 from ccrl_cli.pipelines.arms import arm_profile, arms_path, chosen_pairs
 from ccrl_cli.pipelines.baselines import ArmRun, failed_pair, prepare, run_arm
@@ -89,7 +89,8 @@ def run_parallel(
     """Run every arm over every seed, some at a time, each in one of a few worker processes.
 
     What the arms share is made here first. A worker ends by itself when this process is gone, and
-    one that dies takes its pair with it: another takes its place.
+    one that dies takes its pair with it: another takes its place. A pair that finds too little GPU
+    memory beside others is tried once more at the end, with the GPU to itself.
 
     Args:
         profile: what all arms are derived from.
@@ -114,14 +115,21 @@ def run_parallel(
     write_text(recipe, to_toml(profile))
     places = _gpu_places()
     waiting = deque(pairs[1:])
+    crowded: list[tuple[str, int]] = []
     workers: list[_Worker] = []
     found: dict[tuple[str, int], ArmRun] = {pairs[0]: start}
     started = 0
     with reporter.progress(len(pairs), "arms", unit="runs") as progress:
         progress.advance(1)
         try:
-            while waiting or any(worker.pair for worker in workers):
+            while waiting or crowded or any(worker.pair for worker in workers):
                 busy = sum(worker.pair is not None for worker in workers)
+                if crowded and not waiting and not busy:
+                    _stop(workers)  # each still holds a little of the GPU
+                    workers.clear()
+                    num_workers = max(1, len(places))
+                    waiting.extend(crowded)
+                    crowded.clear()
                 while len(workers) < min(num_workers, busy + len(waiting)):
                     log = recipe.with_name(f"worker-{started % num_workers + 1}.log")
                     place = places[started % len(places)] if places else None
@@ -130,6 +138,14 @@ def run_parallel(
                 for worker in list(workers):
                     gone = worker.process.poll() is not None
                     answer = worker.take()
+                    if worker.pair and _lacked_room(answer) and num_workers > max(1, len(places)):
+                        arm, seed = worker.pair
+                        reporter.warn(
+                            f"{arm} with seed {seed} found too little GPU memory beside others: "
+                            "it runs again at the end, with a GPU to itself"
+                        )
+                        crowded.append(worker.pair)
+                        worker.pair = answer = None
                     if worker.pair and (answer or gone):
                         found[worker.pair] = _ended(profile, worker, answer or {}, reporter)
                         worker.pair = None
@@ -142,6 +158,10 @@ def run_parallel(
         finally:
             _stop(workers)
     return tuple(found[pair] for pair in pairs)
+
+
+def _lacked_room(answer: dict[str, Any] | None) -> bool:
+    return answer is not None and answer.get("cause") == GpuMemoryError.kind
 
 
 def _gpu_places() -> list[str]:

@@ -21,6 +21,8 @@ class TrainInput:
         weight: factor on the advantages of this input's rollouts.
         types: prompt name -> type identifier, to parse answers with.
         answer: the label as the policy is asked to write it.
+        entities_before: different mentions in an answer when labels were made, in the mean over
+            the completions; None where that is unknown.
     """
 
     input_id: str
@@ -29,6 +31,7 @@ class TrainInput:
     weight: float = 1.0
     types: Mapping[str, str] = field(default_factory=dict)
     answer: str = ""
+    entities_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

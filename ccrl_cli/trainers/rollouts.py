@@ -154,6 +154,7 @@ def score_answer(
         tokens=len(tokens),
         truncated=not tokens or tokens[-1] not in ends,
         from_label=from_label,
+        entities_before=item.entities_before,
     )
 
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccrl_cli.core.advantages import SCALES, group_advantages, has_signal
+from ccrl_cli.core.balance import balanced_ranks
 from ccrl_cli.core.curriculum import (
     ORDERS,
     CurriculumSampler,
     Schedule,
-    balanced_ranks,
     order_inputs,
     stages,
 )

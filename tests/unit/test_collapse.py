@@ -99,6 +99,21 @@ def test_empty_answers_to_empty_labels_are_no_collapse():
     assert set(judged([{"entities": 0.0, "label_entities": 0.0}] * 9)) == {None}
 
 
+def test_a_start_that_names_less_than_its_labels_has_not_collapsed():
+    """The surest labels of a stage may hold far more than the policy ever wrote."""
+    row = {"entities": 1.8, "label_entities": 6.4}
+    assert judged([row] * 3)[-1] == "entities-collapse"
+    assert set(judged([{**row, "entities_before": 2.2}] * 9)) == {None}
+    assert judged([{**row, "entities": 0.6, "entities_before": 2.2}] * 3)[-1] == "entities-collapse"
+
+
+def test_a_start_that_names_more_than_its_labels_has_not_exploded():
+    row = {"entities": 6.0, "label_entities": 1.2}
+    assert judged([row] * 3)[-1] == "entities-explode"
+    assert set(judged([{**row, "entities_before": 5.0}] * 9)) == {None}
+    assert judged([{**row, "entities_before": 1.4}] * 3)[-1] == "entities-explode"
+
+
 def test_rules_stand_still_without_their_values():
     guard = CollapseGuard(GuardLimits(window=2))
     bad = {"stuck_share": 1.0}
@@ -122,6 +137,7 @@ rows = st.fixed_dictionaries(
         "source_f1_error": st.floats(0, 0.5),
         "entities": st.floats(0, 20),
         "label_entities": st.floats(0, 5),
+        "entities_before": st.floats(0, 5),
         "kl": st.floats(0, 2),
         "loss": st.floats(),
     }

@@ -9,7 +9,6 @@ from ccrl_cli.core.curriculum import (
     CurriculumSampler,
     Schedule,
     Stage,
-    balanced_ranks,
     order_inputs,
     stages,
 )
@@ -38,36 +37,6 @@ def test_random_order_is_a_seeded_permutation():
     assert list(first) != IDS
     with pytest.raises(ValueError, match="generator"):
         order_inputs(confidence, "random")
-
-
-def test_ranks_are_percentiles_within_types():
-    entities = {
-        "a": [("person", 0.9), ("party", 0.4)],
-        "b": [("person", 0.9), ("person", 0.7)],
-        "c": [("party", 0.2)],
-        "d": [],
-        "e": [],
-    }
-    confidence = {"a": 0.65, "b": 0.8, "c": 0.2, "d": 0.9, "e": 0.1}
-    ranks = balanced_ranks(entities, confidence)
-    # people 0.7 0.9 0.9: 1/6, and 2/3 twice; parties 0.2 0.4: 1/4, 3/4; empty 0.1 0.9: 1/4, 3/4
-    assert ranks == pytest.approx(
-        {"a": (2 / 3 + 3 / 4) / 2, "b": (2 / 3 + 1 / 6) / 2, "c": 1 / 4, "d": 3 / 4, "e": 1 / 4}
-    )
-    assert order_inputs(confidence, "confidence", ranks=ranks) == ("d", "a", "b", "c", "e")
-    assert order_inputs(confidence, "anti", ranks=ranks) == ("c", "e", "b", "a", "d")
-    kept = order_inputs(confidence, "confidence", threshold=0.5, ranks=ranks)
-    assert kept == ("d", "a", "b")  # the threshold is one of confidence
-
-
-def test_balance_brings_a_hard_type_into_the_first_stage():
-    confidence = {f"p{i}": 0.9 - i / 100 for i in range(10)}
-    confidence |= {f"q{i}": 0.5 - i / 100 for i in range(10)}
-    entities = {key: [(key[0], value)] for key, value in confidence.items()}
-    assert {key[0] for key in order_inputs(confidence, "confidence")[:10]} == {"p"}
-    ranks = balanced_ranks(entities, confidence)
-    surest = order_inputs(confidence, "confidence", ranks=ranks)[:10]
-    assert sorted(surest) == sorted([f"{kind}{i}" for kind in "pq" for i in range(5)])
 
 
 def test_step_stages_have_equal_lengths():

@@ -22,8 +22,13 @@ for line in sys.stdin:
     if pair["arm"] == "naive-rl":
         os._exit(9)
     status = "failed" if pair["arm"] == "random-order" else "done"
+    cause, tried = None, os.path.join(sys.argv[1], f"{pair['arm']}-{pair['seed']}")
+    if pair["arm"] == "oracle" and not os.path.exists(tried):
+        status, cause = "failed", "memory"
+        open(tried, "w").close()
     print(json.dumps({**pair, "run_dir": str(os.getpid()), "status": status, "seconds": 1.0,
-                      "message": "no memory" if status == "failed" else None}), flush=True)
+                      "message": "no memory" if status == "failed" else None, "cause": cause}),
+          flush=True)
 """
 
 
@@ -48,7 +53,9 @@ def profile(tmp_path, monkeypatch):
     def start(recipe, log, place, *, overwrite):
         assert recipe.is_file()
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", WORKER, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         worker = workers._Worker(process, log)
         started.append((log.name, place, process))
@@ -82,6 +89,26 @@ def test_every_pair_is_worked_off_and_a_death_costs_one_pair(profile):
     assert all(process.poll() is not None for _, _, process in started)
     answers = [run.run_dir for run in runs[1:] if run.arm != "naive-rl"]
     assert len(set(answers)) < len(answers), "a process answered one pair each"
+
+
+def test_an_arm_without_room_beside_others_runs_again_alone(profile):
+    loaded, started = profile
+    reporter = Reporter()
+    runs = workers.run_parallel(loaded, 2, arms=["naive-sft", "oracle"], reporter=reporter)
+    assert {(run.arm, run.seed): run.status for run in runs[1:]} == {
+        (arm, seed): "done" for arm in ("naive-sft", "oracle") for seed in (0, 1)
+    }
+    assert len([line for line in reporter.warnings if "with a GPU to itself" in line]) == 2
+    assert len(started) == 3, "two at first, and one alone for both at the end"
+    alone = str(started[-1][2].pid)
+    assert [run.run_dir for run in runs if run.arm == "oracle"] == [alone, alone]
+
+
+def test_an_arm_without_room_though_alone_has_failed(profile):
+    loaded, started = profile
+    runs = workers.run_parallel(loaded, 1, arms=["oracle"], reporter=Reporter())
+    assert [run.status for run in runs[1:]] == ["failed", "failed"]
+    assert len(started) == 1
 
 
 def test_no_more_workers_than_work(profile):
