@@ -182,6 +182,7 @@ def test_shipped_names():
         "rtx4090-crossner",
         "qwen3-8b",
         "llama-3.1-8b",
+        "qwen2.5-1.5b-crossner",
         "small-gpu",
     }
     runs = {load_profile(name).profile.run.name for name in shipped_profiles()}
