@@ -142,7 +142,7 @@ try {
     $venvCcrl = Join-Path '.venv' (Join-Path 'Scripts' 'ccrl.exe')
     if (-not (Test-Path $venvPython)) { Invoke-Step $python @('-m', 'venv', '.venv') }
     Invoke-Step $venvPython @('-m', 'pip', 'install', '--upgrade', 'pip')
-    Invoke-Step $venvPython @('-m', 'pip', 'install', $Torch, '--index-url', "$Wheels/$build")
+    Invoke-Step $venvPython @('-m', 'pip', 'install', '--upgrade', $Torch, '--index-url', "$Wheels/$build")
     Invoke-Step $venvPython @('-m', 'pip', 'install', '-e', ".[$($extras -join ',')]")
     Invoke-Step $venvCcrl @('--version')
 }

@@ -131,7 +131,7 @@ index=(--index-url "$wheels/$build")
 if [ "$(uname -s)" = Darwin ]; then index=(); fi # one build serves every Mac; it is on PyPI
 if [ ! -x .venv/bin/python ]; then run "$python" -m venv .venv; fi
 run .venv/bin/python -m pip install --upgrade pip
-run .venv/bin/python -m pip install "$torch" ${index[@]+"${index[@]}"}
+run .venv/bin/python -m pip install --upgrade "$torch" ${index[@]+"${index[@]}"}
 run .venv/bin/python -m pip install -e ".[$extras]"
 run .venv/bin/ccrl --version
 if [ "$dry_run" -eq 0 ]; then say "Done. Next: source .venv/bin/activate && ccrl run"; fi

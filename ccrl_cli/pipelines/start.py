@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,12 +111,20 @@ def adapter_digest(folder: Path | None) -> str | None:
     """Return the first 16 digits of the SHA-256 of the adapter's or model's weights in a folder."""
     if folder is None:
         return None
-    from ccrl_cli.models.packages import file_sha256
-
     for name in ("adapter_model.safetensors", "model.safetensors"):
-        if (folder / name).is_file():
-            return file_sha256(folder / name)[:16]
+        path = folder / name
+        if path.is_file():
+            known = path.stat()
+            return _file_digest(path, (known.st_ino, known.st_size, known.st_mtime_ns))
     raise PreconditionError(
         f"{folder} holds no weights in safetensors format",
         hint="make it again with `ccrl warmup` or `ccrl train`",
     )
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, _state: tuple[int, int, int]) -> str:
+    """Return the digest of a file; a whole model takes seconds, and every arm asks for it."""
+    from ccrl_cli.models.packages import file_sha256
+
+    return file_sha256(path)[:16]
