@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -133,12 +133,13 @@ def digest(profile: Profile) -> str:
     return section_digest(profile, *type(profile).model_fields)
 
 
-def section_digest(profile: Profile, *keys: str) -> str:
+def section_digest(profile: Profile, *keys: str, without: Collection[str] = ()) -> str:
     """Return 16 hexadecimal digits that identify the values of some sections or keys.
 
     Args:
         profile: the profile.
         keys: dotted names of sections or values, such as ``prompt`` or ``data.target``.
+        without: dotted names of values in these sections that are left out.
 
     Raises:
         KeyError: there is no such section or value.
@@ -150,6 +151,9 @@ def section_digest(profile: Profile, *keys: str) -> str:
         for part in key.split("."):
             inner = inner[part]
         values[key] = inner
+    for key in without:
+        section, _, name = key.rpartition(".")
+        values[section] = {k: v for k, v in values[section].items() if k != name}
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

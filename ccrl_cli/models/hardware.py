@@ -42,6 +42,16 @@ def find_gpus() -> tuple[Gpu, ...]:
     return _driver_gpus()
 
 
+def count_gpus() -> int:
+    """Return how many GPUs PyTorch sees, else the driver; none of them is touched."""
+    if find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return int(torch.cuda.device_count())
+    return len(_driver_gpus())
+
+
 def _driver_gpus() -> tuple[Gpu, ...]:
     command = shutil.which("nvidia-smi")
     if command is None:

@@ -55,7 +55,7 @@ class View:
         role: ``target`` or ``source``.
         domain: how its sentences are asked about.
         split: the sentences, all with gold labels.
-        mode: ``transductive`` or ``held-out``.
+        mode: ``transductive`` if a sentence was trained on, or ``held-out``.
     """
 
     role: Role
@@ -72,8 +72,9 @@ class View:
         """
         domain = load_domain(profile, role)
         name = profile.evaluation.split
-        if role == "source" and name == "train":
-            name = "test"  # the warm-up learned the source's training split by heart
+        learnt = {"train", profile.training.replay_split if profile.training.replay_share else ""}
+        if role == "source" and name in learnt:
+            name = "test"  # warm-up and replay trained on its gold labels
         split = domain.split(name)
         if not split.examples or any(example.gold is None for example in split.examples):
             raise PreconditionError(
@@ -84,8 +85,8 @@ class View:
         mode = "held-out"
         if role == "target":
             seen = {example.id for example in domain.training_inputs()[0]}
-            known = sum(example.id in seen for example in split.examples)
-            mode = "transductive" if known == len(split.examples) else "held-out"
+            known = any(example.id in seen for example in split.examples)
+            mode = "transductive" if known else "held-out"
         return cls(role, domain, split, mode)
 
     def digest(self, profile: Profile, way: Way) -> str:

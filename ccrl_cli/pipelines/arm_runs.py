@@ -12,8 +12,7 @@ import numpy as np
 from ccrl_cli.core.statistics import FloatArray, count_array, micro_f1
 from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import CcrlError, IntegrityError, PreconditionError
-from ccrl_cli.pipelines.arms import RECIPES, arms_path
-from ccrl_cli.pipelines.baselines import ARM_STEP
+from ccrl_cli.pipelines.arms import ARM_STEP, RECIPES, arms_path
 from ccrl_cli.pipelines.domains import Role, load_domain
 from ccrl_cli.pipelines.evaluate import ROLES
 from ccrl_cli.pipelines.labels import load_labels

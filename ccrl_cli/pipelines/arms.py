@@ -18,9 +18,13 @@ Kind = Literal["baseline", "method", "control", "bound"]
 Trainer = Literal["none", "majority", "grpo", "sft"]
 Changes = Mapping[str, Any]
 
+ARM_STEP = "arm"
+"""Mark of an arm that is trained and scored, with what a comparison must know of it."""
+
 _PLAIN: Changes = {
     "curriculum.pacing": "constant",
     "curriculum.order": "confidence",
+    "curriculum.balance": "none",
     "curriculum.threshold": 0.0,
     "curriculum.gate": False,
     "curriculum.refresh_every_steps": 0,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ccrl_cli.errors import CcrlError, IntegrityError, UsageError
 from ccrl_cli.pipelines.answering import View, Way, adopt_answers
 from ccrl_cli.pipelines.arms import (
+    ARM_STEP,
     Recipe,
     arm_profile,
     arms_path,
@@ -31,9 +32,6 @@ from ccrl_cli.store.runs import RunDirectory
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.reporting import Reporter
-
-ARM_STEP = "arm"
-"""Name of the mark of a finished arm in its run directory."""
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -284,7 +282,8 @@ def _facts(own: Profile, recipe: Recipe, outcome: TrainOutcome | None) -> dict[s
     section = own.training
     group = section.num_generations
     drawn = [
-        len(row.get("inputs", ())) for row in RunDirectory(own.run_path).read_journal("metrics")
+        len(row.get("inputs", ())) + len(row.get("replayed", ()))
+        for row in RunDirectory(own.run_path).read_journal("metrics")
     ]
     rounds = -(-planned // section.num_iterations)
     is_grpo = recipe.trainer == "grpo"
@@ -293,7 +292,7 @@ def _facts(own: Profile, recipe: Recipe, outcome: TrainOutcome | None) -> dict[s
         "planned_updates": planned,
         "updates": outcome.steps,
         "planned_rollouts": rounds * section.prompts_per_step * group * is_grpo,
-        "rollouts": sum(drawn) * group,
+        "rollouts": sum(drawn) * group * is_grpo,
         "threshold": own.curriculum.threshold,
         "inputs": outcome.inputs,
         "reportable": outcome.reportable,

@@ -1,4 +1,4 @@
-"""What ``ccrl curriculum calibrate`` leaves beside a run: fits of confidence, as JSON."""
+"""What ``ccrl curriculum calibrate`` leaves beside a store: fits of confidence, as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 SCHEMA = 1
 CALIBRATE = "run `ccrl curriculum calibrate` first (it needs labelled inputs with completions)"
 
-_RELEVANT = ("metric", "weights", "label", "positive", "negative", "similarity", "models")
+_RELEVANT = (
+    "metric",
+    "weights",
+    "label",
+    "positive",
+    "negative",
+    "similarity",
+    "models",
+    "type_rule",
+    "type_question",
+    "type_habit",
+    "type_matching",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +53,12 @@ class CalibrationFile:
 
 
 def calibration_path(profile: Profile) -> Path:
-    """Return the file of a run's calibration."""
-    return profile.run_path / "calibration.json"
+    """Return ``<store>.calibration.json``, the store's own ``.jsonl`` not repeated.
+
+    It belongs to the completions: the arms of a comparison have one store, and so one fit.
+    """
+    store = profile.store_path
+    return store.with_name(store.name.removesuffix(".jsonl") + ".calibration.json")
 
 
 def write_calibration(
@@ -74,7 +90,7 @@ def write_calibration(
 
 
 def read_calibration(profile: Profile) -> CalibrationFile | None:
-    """Return the calibration of a run; None if there is none.
+    """Return the calibration of a profile's store; None if there is none.
 
     Raises:
         IntegrityError: the file is damaged.

@@ -47,7 +47,8 @@ class ArmRow:
         label_f1: of the labels trained on against gold, each as often as it was drawn.
         updates: optimiser steps taken, the fewest of its seeds.
         planned_updates: the budget.
-        rollouts: sampled answers in training, the fewest of its seeds.
+        rollouts: answers in the groups of training, label answers and replays included, the fewest
+            of its seeds.
         seconds: of training, mean over seeds.
     """
 

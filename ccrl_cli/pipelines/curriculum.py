@@ -42,7 +42,6 @@ from ccrl_cli.records import Score
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.pipelines.domains import Domain
     from ccrl_cli.reporting import Reporter
 
 HISTOGRAM_BINS = 10
@@ -184,7 +183,7 @@ def show_curriculum(
         raise UsageError(f"{num_bins} bins are too few", hint="ask for at least one")
     domain = load_domain(profile, "target")
     found = load_samples(profile, domain)
-    labels = _load(profile, domain, found)
+    labels = load_labels(profile, domain, found)
     scores = score_labels(labels.labels, found.examples, domain.labels)
     signals = learning_signals(profile, labels, found)
     surest = order_inputs(labels.confidence, "confidence")
@@ -294,16 +293,6 @@ def learning_signals(profile: Profile, labels: LabelSet, found: SampleSet) -> di
 def _histogram(confidences: Sequence[float]) -> tuple[int, ...]:
     parts = bin_inputs(confidences, "fixed", num_bins=HISTOGRAM_BINS)
     return tuple(len(part.members) for part in parts)
-
-
-def _load(profile: Profile, domain: Domain, found: SampleSet) -> LabelSet:
-    try:
-        return load_labels(profile, domain, found)
-    except ValueError as error:
-        raise UsageError(
-            f"confidence.metric {profile.confidence.metric!r} cannot be computed here: {error}",
-            hint="choose another with --metric, for example self_consistency",
-        ) from error
 
 
 def _stages(

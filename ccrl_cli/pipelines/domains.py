@@ -132,13 +132,10 @@ class Domain:
                 given ones.
             special_tokens: strings that must not appear as such in the sentence.
         """
-        order, names = None, self.names
+        order, names = None, self.shown_names(example, sample=sample)
         if sample is not None and self.shuffle_types:
             seed = derive_seed(self.run_seed, "type-order", example.id, sample)
             order = type_order(self.labels, seed)
-        if sample is not None and self.rename_types:
-            seed = derive_seed(self.run_seed, "type-name", example.id, sample)
-            names = self.names.renamed(self.rename_types, seed)
         messages = render(
             self.template,
             example.text,
@@ -148,6 +145,13 @@ class Domain:
             special_tokens=special_tokens,
         )
         return tuple(dict(message) for message in messages)
+
+    def shown_names(self, example: Example, *, sample: int | None) -> TypeNames:
+        """Return the names under which the prompt of a sentence lists the types."""
+        if sample is None or not self.rename_types:
+            return self.names
+        seed = derive_seed(self.run_seed, "type-name", example.id, sample)
+        return self.names.renamed(self.rename_types, seed)
 
     @cached_property
     def prompt_digest(self) -> str:

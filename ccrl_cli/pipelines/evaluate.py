@@ -162,7 +162,7 @@ def evaluate_ways(
             for name in (*PHASES, *(phase + MAJORITY for phase in PHASES))
         }
         result = _result(profile, views, found, time.perf_counter() - started, answered)
-        run.write_evaluation(_document(run, result, roles))
+        run.write_evaluation(_document(run, result, roles, ways))
     return result
 
 
@@ -230,10 +230,28 @@ def _score(
     )
 
 
-def _document(run: RunDirectory, result: EvaluationResult, roles: Sequence[Role]) -> dict[str, Any]:
-    """Return the content of ``evaluation.json``; a domain not scored this time keeps its scores."""
-    document = asdict(result)
+def _document(
+    run: RunDirectory, result: EvaluationResult, roles: Sequence[Role], ways: Sequence[Way]
+) -> dict[str, Any]:
+    """Return the content of ``evaluation.json``; a domain not scored this time keeps its scores.
+
+    ``adapter`` is the digest of the adapter that was scored last as ``after``.
+    """
+    document = {"adapter": None, **asdict(result)}
     if run.evaluation_path.exists():
-        kept = {k: v for k, v in run.read_evaluation()["domains"].items() if k not in roles}
+        before = run.read_evaluation()
+        kept = {k: v for k, v in before["domains"].items() if k not in roles}
         document["domains"] = {**kept, **document["domains"]}
+        document["adapter"] = before.get("adapter")
+    for way in ways:
+        if way.name == "after":
+            document["adapter"] = way.weights.adapter_digest
     return document
+
+
+def scores_other_adapter(run: RunDirectory, evaluation: Mapping[str, Any]) -> bool:
+    """Return whether scores of a run belong to another adapter than the one it has now."""
+    scored = evaluation.get("adapter")
+    if scored is None or not (run.adapter_path / "adapter_config.json").is_file():
+        return False
+    return bool(scored != adapter_digest(run.adapter_path))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ccrl_cli.data.prompts import get_template
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import load_domain
+from ccrl_cli.pipelines.evaluate import scores_other_adapter
 from ccrl_cli.pipelines.manifest import package_versions
 from ccrl_cli.pipelines.policy import find_policy
 from ccrl_cli.report.card import CardFacts, model_card
@@ -141,6 +142,9 @@ def _facts(profile: Profile, policy: Policy, options: ExportOptions, dtype: str)
         evaluation = run.read_evaluation() if run.evaluation_path.exists() else None
     template = get_template(profile.prompt.template)
     notes = []
+    if evaluation is not None and scores_other_adapter(run, evaluation):
+        evaluation = None
+        notes.append("Not scored: the last scores of this run are those of another adapter.")
     if profile.model.load_in_4bit and not options.adapter_only:
         notes.append(
             f"The adapter was trained on 4-bit weights and is merged into {dtype} weights: answers "

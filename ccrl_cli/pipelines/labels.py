@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from ccrl_cli.core.balance import balanced_ranks
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
-from ccrl_cli.errors import PreconditionError
+from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.calibration_file import CALIBRATE, CalibrationFile, read_calibration
 from ccrl_cli.pipelines.samples import SampleSet, load_samples
 from ccrl_cli.pipelines.type_scores import load_type_evidence
@@ -41,6 +42,8 @@ class LabelSet:
         calibrator: calibrator that the confidences went through, or ``none``.
         sureness: by input id, how sure each entity of the label is: the posterior of its type where
             the confidence reads type scores, else its vote share.
+        start_counts: by input id, different mentions in a completion, in the mean; empty where
+            others than the policy labelled.
         chosen_types: by input id, the type of each span (normalised text) where type scores say
             it; empty where the completions do.
     """
@@ -54,6 +57,7 @@ class LabelSet:
     reportable: bool
     calibrator: str = "none"
     sureness: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    start_counts: Mapping[str, float] = field(default_factory=dict)
     chosen_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -88,11 +92,18 @@ def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None
     Raises:
         PreconditionError: there is no store, it has no completion of these inputs, or type scores
             or the calibrator are missing.
-        UsageError: ``confidence.models`` names a model that the store does not hold.
+        UsageError: ``confidence.models`` names a model that the store does not hold, or the metric
+            cannot be computed from its completions.
         IntegrityError: the store is damaged.
     """
     found = load_samples(profile, domain) if found is None else found
-    labels = derive_labels(profile, domain, found, make_labeller(profile, domain))
+    try:
+        labels = derive_labels(profile, domain, found, make_labeller(profile, domain))
+    except ValueError as error:
+        raise UsageError(
+            f"confidence.metric {profile.confidence.metric!r} cannot be computed here: {error}",
+            hint="choose another with --metric, for example self_consistency",
+        ) from error
     if profile.confidence.calibrator == "none":
         return labels
     return _calibrated(labels, profile)
@@ -135,6 +146,11 @@ def derive_labels(
         models=found.models,
         reportable=found.reportable,
         sureness={key: _sureness(label, posteriors.get(key, {})) for key, label in labels.items()},
+        start_counts={
+            key: math.fsum(share for _, share in label.votes) for key, label in labels.items()
+        }
+        if found.models == (profile.model.name,)
+        else {},
         chosen_types=chosen,
     )
 

@@ -43,7 +43,9 @@ def gold_labels(domain: Domain, labels: LabelSet) -> LabelSet:
             metric=RULE,
             rule=RULE,
             num_completions=label.num_completions,
+            votes=tuple((entity, 1.0) for entity in dict.fromkeys(examples[key].gold_entities())),
         )
         for key, label in labels.labels.items()
     }
-    return replace(labels, labels=gold)
+    sureness = {key: (1.0,) * len(label.entities) for key, label in gold.items()}
+    return replace(labels, labels=gold, sureness=sureness, start_counts={})

@@ -15,6 +15,7 @@ from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import CcrlError, PreconditionError
 from ccrl_cli.pipelines.curriculum import learning_signals
 from ccrl_cli.pipelines.domains import load_domain
+from ccrl_cli.pipelines.evaluate import scores_other_adapter
 from ccrl_cli.pipelines.labels import load_labels
 from ccrl_cli.pipelines.quality import label_quality_by_bin, score_labels
 from ccrl_cli.pipelines.samples import load_samples
@@ -130,6 +131,8 @@ def _gather(path: Path, warnings: list[str]) -> RunFacts:
         # Scores of a whole split are still not to be reported if mock labels were trained on.
         trained = bool(mark.result.get("reportable", True))
         evaluation["reportable"] = bool(evaluation.get("reportable")) and trained
+    if evaluation is not None and scores_other_adapter(run, evaluation):
+        warnings.append(f"{name} was scored with another adapter than its own: `ccrl evaluate`")
     predictions = {
         (role, when): read_predictions(run.predictions_path(f"{role}-{when}"))
         for role in ROLES

@@ -47,9 +47,12 @@ def warmup_digest(profile: Profile) -> str:
     """Return what identifies a warm-up: its settings, its data, the weights it begins with."""
     from ccrl_cli.config.load import section_digest
 
-    return section_digest(
-        profile, "model", "warmup", "prompt.template", "data.source", "data.type_names", "run.seed"
-    )
+    keys = ["model", "warmup", "prompt.template", "prompt.paraphrases", "run.seed"]
+    keys += ["data.source", "data.type_names"]
+    keys += [f"data.target.{name}" for name in ("name", "path", "test_split")]  # held out
+    if profile.warmup.method == "lora":
+        keys.append("training.lora_target_modules")
+    return section_digest(profile, *keys)
 
 
 def finished_warmup(profile: Profile) -> str | None:

@@ -47,7 +47,7 @@ def train_on_labels(
     """
     from ccrl_cli.models.loading import save_adapter
     from ccrl_cli.trainers.registry import trainer_backend
-    from ccrl_cli.trainers.sft import train_supervised
+    from ccrl_cli.trainers.sft import last_whole_step, train_supervised
 
     loaded = trainer_backend("trl").load(policy_spec(profile, start))
     inputs = InputMaker(profile, loaded).target(domain, labels)
@@ -62,7 +62,7 @@ def train_on_labels(
     num_steps = planned_steps(profile, len(labels.labels))
     settings = _settings(profile, num_steps)
     probe = _probe(profile, loaded, inputs, len(labels.labels))
-    first = _last_step(run)
+    first = last_whole_step(run.checkpoints_path)
     run.rewind(first)
     drawn = _drawn(pairs, num_steps * settings.batch_size, settings.seed)
     began = time.perf_counter()
@@ -73,7 +73,12 @@ def train_on_labels(
         progress.advance(first)
         steps = _Steps(metrics, progress, probe, num_steps, len(pairs))
         result = train_supervised(
-            loaded, drawn, settings, run.checkpoints_path, on_step=steps.on_step
+            loaded,
+            drawn,
+            settings,
+            run.checkpoints_path,
+            on_step=steps.on_step,
+            section="training",
         )
     seconds = time.perf_counter() - began
     save_adapter(loaded.model, run.adapter_path, base=profile.model.name)
@@ -182,14 +187,3 @@ class _Bare:
     def unwrap_model(self, model: Any) -> Any:
         """Return the model: nothing is wrapped around it."""
         return model
-
-
-def _last_step(run: RunDirectory) -> int:
-    """Return the step of the last complete checkpoint, and remove incomplete ones."""
-    steps = [0]
-    for folder in run.checkpoints_path.glob("checkpoint-*"):
-        if (folder / "trainer_state.json").is_file():
-            steps.append(int(folder.name.rpartition("-")[2]))
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return max(steps)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.curriculum import stages
 from ccrl_cli.errors import UsageError
+from ccrl_cli.pipelines.arms import ARM_STEP
 from ccrl_cli.pipelines.domains import Domain, load_domain
 from ccrl_cli.pipelines.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.manifest import run_manifest
@@ -67,6 +68,15 @@ class TrainOutcome:
     warning: str | None = None
     backend: str = "trl"
     processes: int = 1
+
+
+FREE = (
+    "training.micro_batch_size",
+    "training.gradient_checkpointing",
+    "training.keep_checkpoints",
+    "training.trackers",
+)
+"""Settings that may change between two calls: results do not depend on them but for rounding."""
 
 
 class OtherTrainingError(UsageError):
@@ -225,7 +235,7 @@ def _digest(
     parts = ["model", "prompt", "confidence", "curriculum", "reward", "training", "run.seed"]
     if profile.training.replay_share or profile.training.probe_source_size:
         parts.append("data.source")
-    settings = section_digest(profile, *parts)
+    settings = section_digest(profile, *parts, without=FREE)
     facts = [
         f"{key}:{label.confidence!r}:{label.entities!r}:{label.abstained!r}"
         for key, label in labels.labels.items()
@@ -238,7 +248,11 @@ def _digest(
 
 def _remove(run: RunDirectory) -> None:
     """Remove the training of a run: its adapter, checkpoints, journals, and scores of it."""
-    run.forget(STEP)
+    for name in run.steps():
+        scored = name.startswith("evaluate-") and "-after" in name
+        if scored or name in (STEP, ARM_STEP):
+            run.forget(name)
+    run.evaluation_path.unlink(missing_ok=True)
     shutil.rmtree(run.checkpoints_path, ignore_errors=True)
     shutil.rmtree(run.adapter_path, ignore_errors=True)
     run.rewind(0)

@@ -50,6 +50,7 @@ class TrainingJournal:
         self._progress = progress
         self._plan = list(plan)
         self._per_step = settings.num_iterations
+        self._num_steps = settings.num_steps
         self._trackers = list(trackers)
         self._records: list[dict[str, Any]] = []
         self._shown = 0
@@ -84,7 +85,7 @@ class TrainingJournal:
         self._track(step, record)
         stopped = {"stopped_by": record["stopped_by"]} if "stopped_by" in record else {}
         for stage in self._plan:
-            ends = stage.end_step * self._per_step == step
+            ends = min(stage.end_step * self._per_step, self._num_steps) == step
             if ends or (stopped and self._is_in(stage, step)):
                 self._stages.append({**self._stage_record(stage, step), **stopped})
 

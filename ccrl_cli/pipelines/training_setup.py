@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from ccrl_cli.core.curriculum import CurriculumSampler, order_inputs
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import Domain
-from ccrl_cli.pipelines.labels import LabelSet
+from ccrl_cli.pipelines.labels import LabelSet, in_text
 from ccrl_cli.pipelines.plan import plan_schedule, training_order
 from ccrl_cli.pipelines.refresh import make_refresher
 from ccrl_cli.pipelines.start import Start
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.core.curriculum import Schedule
     from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.records import PseudoLabel
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
     from ccrl_cli.trainers.refreshing import LabelRefresh
@@ -162,6 +163,11 @@ def _refresh(
     settings = grpo_settings(profile, len(job.labels.labels))
     order = profile.curriculum.order
 
+    def remade(key: str, label: PseudoLabel) -> TrainInput:
+        example, now = job.labels.examples[key], inputs[key]
+        made = maker.labelled(job.domain, example, in_text(label, example), now.prompt)
+        return replace(made, entities_before=now.entities_before)
+
     def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
         rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
         return order_inputs(confidence, order, rng=rng)
@@ -170,9 +176,7 @@ def _refresh(
         refresher,
         inputs,
         sampler,
-        lambda key, label: maker.labelled(
-            job.domain, job.labels.examples[key], label, inputs[key].prompt
-        ),
+        remade,
         make_order,
         loaded,
         TeacherSettings.of(settings, profile.curriculum.ema_decay, job.start.adapter is not None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.trainers.base import GrpoSettings, TrainInput
     from ccrl_cli.trainers.registry import PolicySpec
+
+PROMPT_SAMPLE = 0
+"""Number of the sample whose order and names of types a training prompt shows."""
 
 SOURCE = "source:"
 """Put before the identifiers of source inputs: a text may be in both domains."""
@@ -51,7 +54,10 @@ class InputMaker:
         for key, label in labels.labels.items():
             prompt = self._prompt(domain, labels.examples[key])
             if prompt is not None:
-                found[key] = self.labelled(domain, labels.examples[key], label, prompt)
+                found[key] = replace(
+                    self.labelled(domain, labels.examples[key], label, prompt),
+                    entities_before=labels.start_counts.get(key),
+                )
         return found
 
     def labelled(
@@ -68,8 +74,7 @@ class InputMaker:
             target,
             label.confidence,
             domain.names.by_name,
-            self._answer(domain, label.entities),
-            sum(share for _, share in label.votes),
+            self._answer(domain, example, label.entities),
         )
 
     def source(self, domain: Domain, examples: Iterable[Example]) -> dict[str, TrainInput]:
@@ -83,17 +88,18 @@ class InputMaker:
                 continue
             key = SOURCE + example.id
             target = make_target(Aligner(example.without_gold()), example.gold_entities())
-            text = self._answer(domain, example.gold_entities())
+            text = self._answer(domain, example, example.gold_entities())
             found[key] = TrainInput(key, prompt, target, 1.0, domain.names.by_name, text)
         return found
 
-    def _answer(self, domain: Domain, entities: Iterable[Entity]) -> str:
-        """Return a label as the policy is asked to write it."""
-        return answer(entities, domain.names, special_tokens=self._special)
+    def _answer(self, domain: Domain, example: Example, entities: Iterable[Entity]) -> str:
+        """Return a label as the policy is asked to write it: by the names that its prompt lists."""
+        names = domain.shown_names(example, sample=PROMPT_SAMPLE)
+        return answer(entities, names, special_tokens=self._special)
 
     def _prompt(self, domain: Domain, example: Example) -> str | None:
         """Return the prompt of a sentence, or None if it is too long."""
-        messages = domain.prompt(example, sample=0, special_tokens=self._special)
+        messages = domain.prompt(example, sample=PROMPT_SAMPLE, special_tokens=self._special)
         prompt = self._loaded.render([dict(message) for message in messages])
         limit = self._profile.training.max_prompt_tokens
         return prompt if len(self._loaded.encode(prompt)) <= limit else None

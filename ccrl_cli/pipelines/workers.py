@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.config.dump import to_toml
 from ccrl_cli.errors import CcrlError, GpuMemoryError, UsageError
-from ccrl_cli.models.hardware import find_gpus
+from ccrl_cli.models.hardware import count_gpus
 from ccrl_cli.pipelines.arms import arm_profile, arms_path, chosen_pairs
 from ccrl_cli.pipelines.baselines import ArmRun, failed_pair, prepare, run_arm
 from ccrl_cli.store.atomic import write_text
@@ -45,6 +45,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     log: Path
     lines: queue.SimpleQueue[bytes] = field(default_factory=queue.SimpleQueue)
+    slot: int = 0
     pair: tuple[str, int] | None = None
     began: float = 0.0
 
@@ -118,7 +119,6 @@ def run_parallel(
     crowded: list[tuple[str, int]] = []
     workers: list[_Worker] = []
     found: dict[tuple[str, int], ArmRun] = {pairs[0]: start}
-    started = 0
     with reporter.progress(len(pairs), "arms", unit="runs") as progress:
         progress.advance(1)
         try:
@@ -131,10 +131,11 @@ def run_parallel(
                     waiting.extend(crowded)
                     crowded.clear()
                 while len(workers) < min(num_workers, busy + len(waiting)):
-                    log = recipe.with_name(f"worker-{started % num_workers + 1}.log")
-                    place = places[started % len(places)] if places else None
+                    slot = min(set(range(num_workers)) - {worker.slot for worker in workers})
+                    log = recipe.with_name(f"worker-{slot + 1}.log")
+                    place = places[slot % len(places)] if places else None
                     workers.append(_start(recipe, log, place, overwrite=overwrite))
-                    started += 1
+                    workers[-1].slot = slot
                 for worker in list(workers):
                     gone = worker.process.poll() is not None
                     answer = worker.take()
@@ -166,8 +167,11 @@ def _lacked_room(answer: dict[str, Any] | None) -> bool:
 
 def _gpu_places() -> list[str]:
     """Return the names of the GPUs that workers take turns on; none where there is no choice."""
-    stated = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
-    names = stated or [str(index) for index in range(len(find_gpus()))]
+    stated = os.environ.get(VISIBLE)
+    if stated is None:
+        names = [str(index) for index in range(count_gpus())]
+    else:
+        names = [name for name in stated.split(",") if name]
     return names if len(names) > 1 else []
 
 

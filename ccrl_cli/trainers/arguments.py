@@ -99,7 +99,7 @@ def grpo_arguments(
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=settings.saving_steps,
-        save_total_limit=settings.keep_checkpoints,
+        save_total_limit=max(2, settings.keep_checkpoints),  # one may be half written
         report_to="none",
         seed=settings.seed,
         data_seed=settings.seed,

@@ -278,6 +278,7 @@ def train_grpo(
             run.resume(checkpoint)
             hooks.on_resume(resumed_from)
         else:
+            hooks.on_resume(0)  # records of a training that left no whole checkpoint
             run.begin()
         run.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     run.trainer.model.eval()

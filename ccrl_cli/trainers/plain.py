@@ -9,7 +9,7 @@ from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.models.loading import LoadedModel, load_model
 from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
 from ccrl_cli.trainers.grpo import train_grpo
-from ccrl_cli.trainers.registry import PolicySpec
+from ccrl_cli.trainers.registry import PolicySpec, settled_options
 from ccrl_cli.trainers.seeding import seed_libraries
 from ccrl_cli.trainers.sft import add_adapter
 
@@ -17,9 +17,9 @@ from ccrl_cli.trainers.sft import add_adapter
 class PlainBackend:
     """Trains anywhere PyTorch runs; decodes with recorded steps on NVIDIA GPUs."""
 
-    def ignored(self, _spec: PolicySpec, _settings: GrpoSettings) -> list[str]:
-        """Return nothing: every option is followed."""
-        return []
+    def ignored(self, spec: PolicySpec, _settings: GrpoSettings) -> list[str]:
+        """Return a sentence for each option that is not followed."""
+        return settled_options(spec)
 
     def load(self, spec: PolicySpec) -> LoadedModel:
         """Load the policy with an adapter that can be trained."""

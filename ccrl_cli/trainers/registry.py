@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +49,28 @@ class PolicySpec:
     adapter_seed: int
     max_tokens: int
     gradient_checkpointing: bool
+
+
+def settled_options(spec: PolicySpec) -> list[str]:
+    """Return a sentence for each option that the adapter to go on from has settled otherwise."""
+    if spec.adapter is None:
+        return []
+    known = json.loads((spec.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    modules = known.get("target_modules") or []
+    settled = {
+        "lora_rank": (spec.rank, known.get("r")),
+        "lora_alpha": (spec.alpha, known.get("lora_alpha")),
+        "lora_dropout": (spec.dropout, known.get("lora_dropout", 0.0)),
+        "lora_target_modules": (
+            sorted(spec.modules),
+            sorted(modules) if isinstance(modules, list) else modules,
+        ),
+    }
+    return [
+        f"training.{name} = {wanted}: the adapter that it goes on from has {found}"
+        for name, (wanted, found) in settled.items()
+        if wanted != found
+    ]
 
 
 class TrainerBackend(Protocol):

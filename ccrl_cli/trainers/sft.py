@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from ccrl_cli.models.loading import LoadedModel, memory_errors
 
@@ -141,6 +141,20 @@ def add_adapter(
     return get_peft_model(model, config)
 
 
+def last_whole_step(work: Path) -> int:
+    """Return the step of the last checkpoint that was written to its end, 0 if there is none.
+
+    Those that a kill cut short are removed: the library would try to go on from them.
+    """
+    steps = [0]
+    for folder in work.glob("checkpoint-*"):
+        if (folder / "trainer_state.json").is_file():
+            steps.append(int(folder.name.rpartition("-")[2]))
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return max(steps)
+
+
 def train_supervised(
     loaded: LoadedModel,
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
@@ -148,8 +162,9 @@ def train_supervised(
     work: Path,
     *,
     on_step: Callable[[int, dict[str, float]], None],
+    section: str = "warmup",
 ) -> SupervisedResult:
-    """Train a model on prompts and answers; goes on from the last checkpoint in `work`.
+    """Train a model on prompts and answers; goes on from the last whole checkpoint in `work`.
 
     Args:
         loaded: the model, with an adapter on it when the method is ``lora``.
@@ -157,6 +172,7 @@ def train_supervised(
         settings: how to train.
         work: folder of the checkpoints.
         on_step: called with the step and its record (loss, grad_norm, learning_rate).
+        section: of the profile, whose ``micro_batch_size`` this is.
     """
     set_seed(settings.seed)
     model = loaded.model
@@ -199,10 +215,9 @@ def train_supervised(
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     model.train()
-    with memory_errors("warmup.micro_batch_size"):
-        trainer.train(
-            resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None
-        )
+    first = last_whole_step(work)
+    with memory_errors(f"{section}.micro_batch_size"):
+        trainer.train(resume_from_checkpoint=str(work / f"checkpoint-{first}") if first else None)
     model.eval()
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
     tail = losses[-max(1, len(losses) // 10) :]

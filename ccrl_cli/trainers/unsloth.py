@@ -28,7 +28,7 @@ from ccrl_cli.trainers.base import (  # noqa: E402
     TrainTask,
 )
 from ccrl_cli.trainers.grpo import train_grpo  # noqa: E402
-from ccrl_cli.trainers.registry import PolicySpec  # noqa: E402
+from ccrl_cli.trainers.registry import PolicySpec, settled_options  # noqa: E402
 from ccrl_cli.trainers.rollouts import Decoder  # noqa: E402
 
 
@@ -37,7 +37,8 @@ class UnslothBackend:
 
     def ignored(self, spec: PolicySpec, _settings: GrpoSettings) -> list[str]:
         """Return a sentence for each option that is not followed."""
-        found = ["entropy: its loss does not hand it out, so records do not have it"]
+        found = settled_options(spec)
+        found += ["entropy: its loss does not hand it out, so records do not have it"]
         if spec.attention != "sdpa":
             found.append(f"model.attention = {spec.attention}: Unsloth has its own attention")
         if spec.dropout:

@@ -202,7 +202,7 @@ def test_calibrate_fits_stores_and_is_used(capsys, tmp_path):
     assert "not the order" in view["note"]
     total = sum(part["count"] for part in view["before"]["bins"])
     assert total == view["num_held_out"]
-    stored = json.loads((RUN / "calibration.json").read_text())
+    stored = json.loads((RUN / "completions.calibration.json").read_text())
     assert stored["calibrators"] == view["calibrators"]
     assert stored["report"]["measures"]["before"]["ece"] == pytest.approx(view["before"]["ece"])
 

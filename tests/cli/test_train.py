@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from tiny_chat import write_tiny_chat
 
 from ccrl_cli.cli.app import invoke
+from ccrl_cli.pipelines.training_journal import TrainingJournal
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,42 @@ def test_unsloth_is_refused_where_it_cannot_run(words, capsys):
 def test_an_unknown_trainer_is_refused(words, capsys):
     document, _ = run(capsys, *words, "--backend", "magic", code=2)
     assert "training.backend" in document["error"]["message"]
+
+
+def test_a_run_that_died_before_its_first_checkpoint_is_recorded_once(words, capsys, monkeypatch):
+    late = [*words, "--set", "training.save_every_steps=50"]
+    keep = TrainingJournal.on_step
+
+    def die(self, record):
+        keep(self, record)
+        if record["step"] == 2:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(TrainingJournal, "on_step", die)
+    run(capsys, *late, code=1)
+    assert [r["step"] for r in lines("metrics")] == [1, 2]
+    monkeypatch.setattr(TrainingJournal, "on_step", keep)
+    run(capsys, *late, "--resume")
+    assert [r["step"] for r in lines("metrics")] == [1, 2, 3, 4]
+
+
+def test_training_anew_removes_the_scores_of_the_old_adapter(words, capsys):
+    run(capsys, *words)
+    scores = Path("runs/quickstart/evaluation.json")
+    scores.write_text("{}", encoding="utf-8")
+    run(capsys, *words, "--overwrite")
+    assert not scores.exists()
+
+
+def test_memory_settings_may_change_and_others_may_not(words, capsys):
+    run(capsys, *words)
+    again, _ = run(capsys, *words, "--resume", "--set", "training.micro_batch_size=1")
+    assert again["result"]["already_done"]
+    refused, _ = run(capsys, *words, "--resume", "--set", "training.beta=0.5", code=2)
+    assert "other settings" in refused["error"]["message"]
+
+
+def test_a_last_stage_that_ends_between_rollouts_is_recorded(words, capsys):
+    odd = ["training.num_iterations=2", "training.max_steps=3", "curriculum.shares=[0.5, 1.0]"]
+    run(capsys, *words, *[w for value in odd for w in ("--set", value)])
+    assert [r["step"] for r in lines("stages")] == [2, 3]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ccrl_cli.config.load import load_profile
 from ccrl_cli.core.statistics import micro_f1
-from ccrl_cli.pipelines.arms import RECIPES, arm_profile
-from ccrl_cli.pipelines.baselines import ARM_STEP
+from ccrl_cli.pipelines.arms import ARM_STEP, RECIPES, arm_profile
 from ccrl_cli.store.atomic import write_json_lines
 from ccrl_cli.store.runs import RunDirectory
 

@@ -28,7 +28,8 @@ from tiny_grpo import (
 )
 
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.trainers import arguments
+from ccrl_cli.trainers import arguments, grpo
+from ccrl_cli.trainers.base import TrainHooks
 from ccrl_cli.trainers.probe import Probe
 
 
@@ -106,3 +107,34 @@ def test_memory_that_runs_out_before_the_first_step_names_the_setting(
     with pytest.raises(PreconditionError, match="ran out of memory: CUDA") as caught:
         run_grpo(loaded, make_task(loaded), make_sampler(SETTINGS), SETTINGS, tmp_path)
     assert "micro_batch_size" in caught.value.hint
+
+
+def test_a_training_without_a_whole_checkpoint_begins_its_records_anew(folder, tmp_path):
+    begun = []
+    for _ in range(2):
+        loaded = adapted(folder)
+        hooks = TrainHooks(on_step=lambda _record: None, on_resume=begun.append)
+        grpo.train_grpo(
+            loaded, make_task(loaded), make_sampler(SETTINGS), SETTINGS, tmp_path, hooks
+        )
+        for whole in tmp_path.glob("checkpoint-*/ccrl.json"):
+            whole.unlink()  # as if it was killed while saving
+    assert begun == [0, 0]
+
+
+def test_a_training_may_go_on_in_smaller_micro_batches(folder, tmp_path):
+    straight, all_records, _ = trained(folder, tmp_path / "straight")
+    trained(folder, tmp_path / "cut", stop_after=2)
+    smaller = replace(SETTINGS, micro_batch_size=SETTINGS.micro_batch_size // 2)
+    resumed, rest, _ = trained(folder, tmp_path / "cut", smaller)
+    assert [record["step"] for record in rest] == [3, 4]
+    assert [r["inputs"] for r in rest] == [r["inputs"] for r in all_records[2:]]
+    for ours, whole in zip(rest, all_records[2:], strict=True):
+        assert ours["reward"] == pytest.approx(whole["reward"], abs=1e-6)
+    assert all(torch.allclose(resumed[name], straight[name], atol=1e-4) for name in straight)
+
+
+def test_a_half_written_checkpoint_never_takes_the_place_of_the_only_one(tmp_path):
+    one = replace(SETTINGS, keep_checkpoints=1)
+    made = arguments.grpo_arguments(one, tmp_path, [1.0, 0.2, 0.0], device="cpu")
+    assert made.save_total_limit == 2

@@ -65,7 +65,9 @@ def script(*switches: str) -> list[str]:
 def test_the_build_follows_the_driver(run, driver, build):
     done = run(*script(), driver=driver)
     assert done.returncode == 0, done.stderr
-    assert f"-m pip install --upgrade 'torch>=2.11,<2.14' --index-url {WHEELS}{build}\n" in done.stdout
+    assert (
+        f"-m pip install --upgrade 'torch>=2.11,<2.14' --index-url {WHEELS}{build}\n" in done.stdout
+    )
     extras = "quickstart,report" + (",cuda" if build != "cpu" else "")
     assert f"-m pip install -e '.[{extras}]'\n" in done.stdout
     assert ("update the driver" in done.stderr) == (driver is not None and "12.2" in driver)

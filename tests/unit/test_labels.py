@@ -8,6 +8,8 @@ import pytest
 
 from ccrl_cli.config.load import load_profile
 from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.pipelines.arms import arm_profile
+from ccrl_cli.pipelines.calibration_file import calibration_path
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import load_labels
 from ccrl_cli.records import Completion, Entity, Record
@@ -20,7 +22,7 @@ SAID = [
 ]
 
 
-def profile_in(folder, *overrides, model="org/real"):
+def profile_in(folder, *overrides, model="org/real", logprob=-0.1):
     """Return a profile whose one sentence has two equal completions in the store."""
     data = folder / "data"
     data.mkdir()
@@ -33,7 +35,7 @@ def profile_in(folder, *overrides, model="org/real"):
     ]).profile  # fmt: skip
     domain = load_domain(profile, "target")
     (example,) = domain.training_inputs()[0]
-    completions = (Completion(json.dumps(SAID), -0.1, 9, "stop"),) * 2
+    completions = (Completion(json.dumps(SAID), logprob, 9, "stop"),) * 2
     record = Record(example.id, example.text, model, completions, {}, (), 1.0, "2026-01-01", 0.1)
     with CompletionStore(profile.store_path) as store:
         store.append(record)
@@ -82,3 +84,52 @@ def test_balance_ranks_by_votes_where_no_type_is_scored(tmp_path):
 def test_balance_and_refresh_exclude_each_other():
     with pytest.raises(UsageError, match="balance 'types' orders the inputs once"):
         load_profile("quickstart", ["curriculum.balance=types", "curriculum.refresh_every_steps=5"])
+
+
+def test_a_metric_that_the_store_cannot_give_is_refused(tmp_path):
+    values = ("confidence.type_rule=votes", "confidence.metric=logprob")
+    profile, domain = profile_in(tmp_path, *values, logprob=None)
+    with pytest.raises(UsageError, match=r"metric 'logprob' cannot be computed here"):
+        load_labels(profile, domain)
+
+
+def test_what_the_start_named_is_known_where_the_policy_labelled(tmp_path):
+    values = ("confidence.type_rule=votes", "confidence.metric=entity_vote")
+    profile, domain = profile_in(tmp_path, *values)
+    (count,) = load_labels(profile, domain).start_counts.values()
+    assert count == 2  # NASA and ESA in both completions; copies count once
+    other = load_profile("quickstart", ["model.name=org/other"]).profile
+    pooled = profile.model_copy(update={"model": other.model})
+    assert load_labels(pooled, domain).start_counts == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["confidence.calibrator=isotonic"], "no calibrator was fitted to"),
+        (["training.confidence_weight=sampling"], "draws by the confidence of the start"),
+    ],
+)
+def test_what_a_refresh_cannot_follow_is_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        load_profile("quickstart", ["curriculum.refresh_every_steps=5", *values])
+
+
+def test_arms_share_the_calibration_of_their_store(tmp_path):
+    profile, _ = profile_in(tmp_path)
+    assert calibration_path(profile).parent == profile.store_path.parent
+    arm = arm_profile(profile, "curriculum", 1)
+    assert arm.run_path != profile.run_path
+    assert calibration_path(arm) == calibration_path(profile)
+
+
+def test_a_label_is_written_with_the_names_that_its_prompt_lists(tmp_path):
+    profile, _ = profile_in(
+        tmp_path, "prompt.rename_types=1.0", "prompt.paraphrases={probe=['robot craft']}"
+    )
+    domain = load_domain(profile, "target")
+    (example,) = domain.training_inputs()[0]
+    shown = domain.shown_names(example, sample=0)
+    assert shown.name("probe") == "robot craft"
+    assert "robot craft" in str(domain.prompt(example, sample=0))
+    assert domain.shown_names(example, sample=None).name("probe") == "probe"

@@ -83,7 +83,7 @@ def given_to_trainer(profile, arm, monkeypatch):
             for key, row in task.inputs.items()
         }, sampler.state_dict()["order"])  # fmt: skip
 
-    def spy_sft(loaded, pairs, settings, work, *, on_step):
+    def spy_sft(loaded, pairs, settings, work, *, on_step, section):
         raise Seen([loaded.text(prompt) + loaded.text(reply) for prompt, reply in pairs])
 
     monkeypatch.setattr(plain, "train_grpo", spy_grpo)
@@ -144,6 +144,13 @@ def test_gold_labels_say_what_they_are(two_worlds):
         (Entity("NASA", "agency"),), "oracle", "oracle",
     )  # fmt: skip
     assert all(example.gold is None for example in found.examples.values())
+    assert label.votes == ((Entity("NASA", "agency"), 1.0),)
+    balanced = two_worlds[0].model_copy(
+        update={"curriculum": two_worlds[0].curriculum.model_copy(update={"balance": "types"})}
+    )
+    assert set(found.ranks(balanced)) == set(found.labels)
+    assert arm_profile(balanced, "oracle", 0).curriculum.balance == "none"
+    assert arm_profile(balanced, "curriculum", 0).curriculum.balance == "types"
 
 
 def test_the_oracle_needs_gold(two_worlds, tmp_path, model):

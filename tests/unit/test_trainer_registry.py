@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ccrl_cli.errors import UsageError
-from ccrl_cli.trainers.registry import choose_trainer
+from ccrl_cli.trainers.registry import PolicySpec, choose_trainer, settled_options
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,22 @@ def test_wishes_that_cannot_be_met():
         choose_trainer("magic")
     with pytest.raises(UsageError, match="one GPU"):
         choose_trainer("unsloth", processes=2)
+
+
+def test_options_that_an_adapter_has_settled_are_said(tmp_path):
+    known = {"r": 16, "lora_alpha": 32.0, "lora_dropout": 0.0, "target_modules": ["v", "q"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(known), encoding="utf-8")
+    spec = PolicySpec(
+        Path("model"), tmp_path, "auto", False, "sdpa", 16, 32.0, 0.0, ("q", "v"), 0, 100, False
+    )
+    assert settled_options(spec) == []
+    other = replace(spec, rank=64, dropout=0.1, modules=("q",))
+    assert settled_options(other) == [
+        "training.lora_rank = 64: the adapter that it goes on from has 16",
+        "training.lora_dropout = 0.1: the adapter that it goes on from has 0.0",
+        "training.lora_target_modules = ['q']: the adapter that it goes on from has ['q', 'v']",
+    ]
+    assert settled_options(replace(other, adapter=None)) == []
 
 
 SCRIPT = """

@@ -117,6 +117,15 @@ def test_no_more_workers_than_work(profile):
     assert len(started) == 2
 
 
+def test_a_dead_worker_is_replaced_in_its_place(profile, monkeypatch):
+    loaded, started = profile
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    workers.run_parallel(loaded, 2, arms=["naive-rl", "curriculum"], reporter=Reporter())
+    found = {(log, place) for log, place, _ in started}
+    assert found == {("worker-1.log", "3"), ("worker-2.log", "5")}
+    assert len(started) > 2
+
+
 def test_gpus_are_taken_in_turns(profile, monkeypatch):
     loaded, started = profile
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
@@ -141,6 +150,8 @@ def test_a_line_that_is_no_pair_is_named():
 def test_one_gpu_is_no_choice(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert workers._gpu_places() == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert workers._gpu_places() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(workers, "find_gpus", lambda: (object(), object()))
+    monkeypatch.setattr(workers, "count_gpus", lambda: 2)
     assert workers._gpu_places() == ["0", "1"]
