@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,22 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def last_complete_checkpoint(work: Path) -> Path | None:
     """Return the newest checkpoint that holds everything a resume needs, else None."""
-    found = sorted(
-        (p for p in work.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
-        key=checkpoint_step,
-        reverse=True,
-    )
-    for folder in found:
-        if (folder / STATE_FILE).is_file() and (folder / "trainer_state.json").is_file():
-            return folder
-    return None
+    return max(filter(_is_complete, _checkpoints(work)), key=checkpoint_step, default=None)
+
+
+def remove_incomplete_checkpoints(work: Path) -> None:
+    """Remove checkpoints that a kill cut short: the library would count them as the newest."""
+    for folder in _checkpoints(work):
+        if not _is_complete(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checkpoints(work: Path) -> list[Path]:
+    return [p for p in work.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / STATE_FILE).is_file() and (folder / "trainer_state.json").is_file()
 
 
 def checkpoint_step(folder: Path) -> int:

@@ -23,6 +23,7 @@ from ccrl_cli.trainers.checkpoints import (
     checkpoint_step,
     last_complete_checkpoint,
     read_state,
+    remove_incomplete_checkpoints,
     write_state,
 )
 from ccrl_cli.trainers.guard import Guard
@@ -270,6 +271,9 @@ def train_grpo(
     """
     seed_libraries(settings.seed)
     run = _Run(loaded, task, sampler, settings, hooks, work, decode or merged_decoder(loaded))
+    if not ranks.rank():
+        remove_incomplete_checkpoints(work)
+    ranks.wait_for_all()
     checkpoint = last_complete_checkpoint(work)
     resumed_from = 0
     with memory_errors("training.micro_batch_size"):
