@@ -117,9 +117,11 @@ class LabelRefresh:
             return {}
         if self._teacher is not None:
             self._ask_teacher(step, model)
+        before = dict(self._refresher.labels)
         refreshed = self._refresher.refresh(step)
         for key, label in self._refresher.labels.items():
-            self._inputs[key] = self._make_input(key, label)
+            if label is not before[key]:  # estimated again
+                self._inputs[key] = self._make_input(key, label)
         self._sampler.reorder(self._make_order(refreshed.confidence))
         for record in refreshed.records:
             self._journal(record)
