@@ -353,17 +353,11 @@ class Profile(Section):
                 "warmup.method 'full' cannot train 4-bit weights: "
                 "set model.load_in_4bit = false or warmup.method = 'lora'"
             )
-        if self.curriculum.refresh_every_steps:
-            if self.confidence.calibrator != "none":
-                raise ValueError(
-                    "curriculum.refresh_every_steps estimates confidence anew, which no calibrator "
-                    "was fitted to: set confidence.calibrator = 'none'"
-                )
-            if self.training.confidence_weight == "sampling":
-                raise ValueError(
-                    "training.confidence_weight 'sampling' draws by the confidence of the start: "
-                    "set curriculum.refresh_every_steps = 0 or confidence_weight = 'advantage'"
-                )
+        if self.curriculum.refresh_every_steps and self.confidence.calibrator != "none":
+            raise ValueError(
+                "curriculum.refresh_every_steps estimates confidence anew, which no calibrator "
+                "was fitted to: set confidence.calibrator = 'none'"
+            )
         return self
 
     @property

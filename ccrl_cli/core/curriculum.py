@@ -192,11 +192,16 @@ class CurriculumSampler:
         place = self._place[input_id]
         self._flat_visits[place] = 0 if spread > 0 else self._flat_visits.get(place, 0) + 1
 
-    def reorder(self, order: Sequence[str]) -> None:
+    def reorder(self, order: Sequence[str], rates: Mapping[str, float] | None = None) -> None:
         """Go on in another order of the same inputs, as a refresh of confidence asks for.
 
         As many inputs stay open. Those that the new order closes leave the pass; those that it
         opens join it; the draws that were made stand.
+
+        Args:
+            order: the same inputs, first to open first.
+            rates: how often they are drawn from now on, if draws follow rates at all; left as they
+                are where none is above 0.
 
         Raises:
             ValueError: the order is not one of the same inputs.
@@ -213,6 +218,8 @@ class CurriculumSampler:
         self._draws = [moved[number] for number in self._draws]
         self._flat_visits = {moved[key]: count for key, count in self._flat_visits.items()}
         self._order, self._place = fresh, place
+        if self._rates is not None and rates is not None and max(rates.values()) > 0:
+            self._rates = _relative(rates, fresh)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next draws depend on, as plain JSON values."""
@@ -223,6 +230,7 @@ class CurriculumSampler:
             "pool": list(self._pool),
             "num_joined": self._num_joined,
             "flat_visits": sorted(self._flat_visits.items()),
+            "rates": self._rates,
             "rng": _plain(self._rng.bit_generator.state),
         }
 
@@ -240,6 +248,8 @@ class CurriculumSampler:
         self._pool = [int(i) for i in state["pool"]]
         self._num_joined = int(state["num_joined"])
         self._flat_visits = {int(k): int(v) for k, v in state["flat_visits"]}
+        if state.get("rates") is not None:
+            self._rates = {key: float(rate) for key, rate in state["rates"].items()}
         self._rng.bit_generator.state = _restored(state["rng"])
 
     def _next(self) -> int:

@@ -185,10 +185,13 @@ def adopt_answers(
     return complete
 
 
-def stored_predictions(run: RunDirectory, view: View, way: str) -> list[Prediction] | None:
-    """Return the predictions of a domain that are on disk for these very sentences, else None."""
-    place = run.predictions_path(f"{view.role}-{way}")
-    if not place.exists() or step_name(view.role, way) not in run.steps():
+def stored_predictions(
+    profile: Profile, run: RunDirectory, view: View, way: Way
+) -> list[Prediction] | None:
+    """Return what is on disk of a domain in a way, all it depends on unchanged, else None."""
+    place = run.predictions_path(f"{view.role}-{way.name}")
+    done = run.done(step_name(view.role, way.name), view.digest(profile, way))
+    if done is None or not place.exists():
         return None
     rows = [row for _, row in JsonlReader(place).objects()]
     if [row["input_id"] for row in rows] != [example.id for example in view.split.examples]:

@@ -117,13 +117,16 @@ def evaluate(
         phases = PHASES if adapter or trained.is_dir() else ("before",)
         if "after" not in phases:
             reporter.info(f"{profile.run_path} has no trained adapter: the start alone is scored")
-    ways: list[Way] = []
-    for phase in phases:
-        weights = start if phase == "before" else trained_policy(start, trained)
-        ways.append(Way(phase, weights))
-        if majority:
-            ways.append(Way(phase + MAJORITY, weights, profile.generation.num_completions))
-    return evaluate_ways(profile, ways, reporter=reporter, roles=roles, origins=origins)
+    weights = {"before": start}
+    if "after" in phases or (trained / "adapter_config.json").is_file():
+        weights["after"] = trained_policy(start, trained)
+    votes = {"": 0, MAJORITY: profile.generation.num_completions}
+    known = [Way(name + end, weights[name], k) for name in weights for end, k in votes.items()]
+    wanted = {phase + end for phase in phases for end in (("", MAJORITY) if majority else ("",))}
+    ways = [way for way in known if way.name in wanted]
+    return evaluate_ways(
+        profile, ways, reporter=reporter, roles=roles, origins=origins, known=known
+    )
 
 
 def evaluate_ways(
@@ -133,6 +136,7 @@ def evaluate_ways(
     reporter: Reporter,
     roles: Sequence[Role] = ROLES,
     origins: Mapping[str, str] | None = None,
+    known: Sequence[Way] | None = None,
 ) -> EvaluationResult:
     """Answer in the given ways, and score every answer that the run has.
 
@@ -143,6 +147,7 @@ def evaluate_ways(
         reporter: told of progress.
         roles: which domains.
         origins: origin of each value of the profile, for the manifest of a new run.
+        known: these and others whose answers, if the run has them, are scored too.
 
     Raises:
         PreconditionError: a package, the model or gold labels are missing.
@@ -157,9 +162,9 @@ def evaluate_ways(
             answer_views(profile, run, list(views.values()), way, reporter) for way in ways
         )
         found = {
-            (role, name): stored_predictions(run, view, name)
+            (role, way.name): stored_predictions(profile, run, view, way)
             for role, view in views.items()
-            for name in (*PHASES, *(phase + MAJORITY for phase in PHASES))
+            for way in known or ways
         }
         result = _result(profile, views, found, time.perf_counter() - started, answered)
         run.write_evaluation(_document(run, result, roles, ways))
@@ -216,17 +221,17 @@ def _score(
         for (role, name), answers in found.items()
         if role == view.role
     }
-    before, after = found[view.role, "before"], found[view.role, "after"]
+    before, after = found.get((view.role, "before")), found.get((view.role, "after"))
     return DomainEvaluation(
         data=view.split.name,
         digest=view.split.digest,
         split=view.split.split,
         mode=view.mode,
-        before=scores["before"],
-        after=scores["after"],
+        before=scores.get("before"),
+        after=scores.get("after"),
         delta_f1=f1_difference(after, before, types, rng("paired")) if before and after else None,
-        majority_before=scores["before" + MAJORITY],
-        majority_after=scores["after" + MAJORITY],
+        majority_before=scores.get("before" + MAJORITY),
+        majority_after=scores.get("after" + MAJORITY),
     )
 
 

@@ -122,7 +122,7 @@ class LabelRefresh:
         for key, label in self._refresher.labels.items():
             if label is not before[key]:  # estimated again
                 self._inputs[key] = self._make_input(key, label)
-        self._sampler.reorder(self._make_order(refreshed.confidence))
+        self._sampler.reorder(self._make_order(refreshed.confidence), refreshed.confidence)
         for record in refreshed.records:
             self._journal(record)
         return {"label_flips": len(refreshed.labels)}
