@@ -7,8 +7,12 @@ import json
 import pytest
 
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.pipelines.answering import View
-from ccrl_cli.pipelines.start import warmup_digest
+from ccrl_cli.pipelines.answering import View, Way, make_prediction, step_name, stored_predictions
+from ccrl_cli.pipelines.scoring import prediction_row
+from ccrl_cli.pipelines.start import Start, warmup_digest
+from ccrl_cli.records import Completion
+from ccrl_cli.store.atomic import write_json_lines
+from ccrl_cli.store.runs import RunDirectory
 
 
 def profile_of(folder, *values):
@@ -54,3 +58,23 @@ def test_a_warm_up_is_another_where_it_reads_other_things(tmp_path):
         assert warmup_digest(profile_of(tmp_path, value)) != known, value
     for value in ("data.target.max_test_samples=1", "training.learning_rate=0.5"):
         assert warmup_digest(profile_of(tmp_path, value)) == known, value
+
+
+def test_answers_count_with_the_weights_and_settings_they_were_given_with(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    runs = f"run.dir={(tmp_path / 'runs').as_posix()}"
+    profile = profile_of(data, runs)
+    view = View.load(profile, "target")
+    way = Way("after", Start(tmp_path, tmp_path, "model", "adapter"))
+    given = Completion("[]", None, 0, "stop")
+    rows = [prediction_row(make_prediction(view, e, given)) for e in view.split.examples]
+    with RunDirectory(profile.run_path) as run:
+        write_json_lines(run.predictions_path("target-after"), rows)
+        run.mark_done(step_name("target", "after"), view.digest(profile, way))
+        found = stored_predictions(profile, run, view, way)
+        assert [p.completion for p in found] == ["[]", "[]"]
+        other = Way("after", Start(tmp_path, tmp_path, "model", "another adapter"))
+        assert stored_predictions(profile, run, view, other) is None
+        longer = profile_of(data, runs, "evaluation.max_tokens=7")
+        assert stored_predictions(longer, run, View.load(longer, "target"), way) is None
