@@ -30,6 +30,7 @@ from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.report.verdict import Headline
     from ccrl_cli.reporting import Reporter
 
 
@@ -61,6 +62,7 @@ def report(
     *,
     output: Path | None = None,
     title: str | None = None,
+    compared: Headline | None = None,
     reporter: Reporter,
 ) -> ReportResult:
     """Write the page of one run, or of several that are compared.
@@ -69,6 +71,7 @@ def report(
         folders: run directories; the first of the curriculum arm, else the first, is shown in full.
         output: file to write; None: ``report.html`` in the run's directory, or beside several.
         title: heading; None: what the first run's profile says, else the names of the runs.
+        compared: answer of a comparison of these runs; None: they are compared by their scores.
         reporter: told of what could not be read.
 
     Raises:
@@ -85,7 +88,13 @@ def report(
     for warning in warnings:
         reporter.warn(warning)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page = render_page(runs, title=title or _title(runs), created=created, warnings=tuple(warnings))
+    page = render_page(
+        runs,
+        title=title or _title(runs),
+        created=created,
+        warnings=tuple(warnings),
+        compared=compared,
+    )
     target = output or _place(paths)
     try:
         write_text(target, page.html)

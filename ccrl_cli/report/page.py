@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -43,7 +43,12 @@ class Tile:
 
 
 def render_page(
-    runs: Sequence[RunFacts], *, title: str, created: str, warnings: Sequence[str] = ()
+    runs: Sequence[RunFacts],
+    *,
+    title: str,
+    created: str,
+    warnings: Sequence[str] = (),
+    compared: Headline | None = None,
 ) -> Page:
     """Return the page of runs; one of them is shown in full, see `focus_of`.
 
@@ -52,6 +57,7 @@ def render_page(
         title: heading of the page.
         created: when the page was made.
         warnings: what could not be read; shown on the page.
+        compared: answer of a comparison with intervals; None: arms are compared by their scores.
 
     Raises:
         PreconditionError: matplotlib or jinja2 is not installed.
@@ -62,7 +68,7 @@ def render_page(
     require_report_packages()
     focus = focus_of(runs)
     drawn = _figures(runs, focus)
-    answer = _answer(runs, focus)
+    answer = _answer(runs, focus, compared)
     script, style = _asset("page.js"), _asset("page.css")
     html = _environment().get_template("page.html").render(
         title=title,
@@ -96,11 +102,21 @@ def focus_of(runs: Sequence[RunFacts]) -> RunFacts:
     return next((run for run in runs if run.arm == "curriculum"), runs[0])
 
 
-def _answer(runs: Sequence[RunFacts], focus: RunFacts) -> Headline:
+#: What a comparison says itself, of all its runs.
+_SAID_BY_COMPARISON = ("One seed", "Not reportable", "Only ")
+
+
+def _answer(
+    runs: Sequence[RunFacts], focus: RunFacts, compared_before: Headline | None
+) -> Headline:
     """Return the answer of the run in focus, with the comparison of arms where there is one."""
     first = headline(focus.evaluation)
     if len(runs) == 1:
         return first
+    if compared_before is not None:
+        own = [c for c in first.caveats if not c.startswith(_SAID_BY_COMPARISON)]
+        told = (f"{focus.name}: {first.text}", *compared_before.caveats, *own)
+        return replace(compared_before, caveats=told)
     results = [
         ArmResult(run.arm, run.seed, target, tables.final_f1(run, "source"))
         for run in runs

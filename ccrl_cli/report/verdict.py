@@ -127,10 +127,7 @@ def _caveats(
 ) -> tuple[str, ...]:
     found = []
     if not evaluation.get("reportable", False):
-        found.append(
-            "Not reportable: mock answers, a cut set of sentences or other smoke settings made "
-            "this run. It shows that the pipeline works, nothing more."
-        )
+        found.append("Not reportable: mock answers, or only a part of a split was scored.")
     if target.get("mode") == "transductive":
         found.append(
             "Transductive: the target was scored on the very sentences that it trained on, with "
@@ -214,7 +211,8 @@ def _outcome(ours: str, other: str, target: Sequence[float], source: Sequence[fl
     if sum(target) > 0:
         return f"{ours} adapted more than {other} here, and forgot at least as much"
     if sum(source) > 0:
-        return f"{ours} adapted no more than {other} here, and forgot less"
+        word = "less" if sum(target) < 0 else "no more"
+        return f"{ours} adapted {word} than {other} here, and forgot less"
     return f"{ours} did not win over {other} here, in either domain"
 
 

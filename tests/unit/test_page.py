@@ -28,6 +28,7 @@ from ccrl_cli.report.figures import moving_mean
 from ccrl_cli.report.page import render_page
 from ccrl_cli.report.tables import arm_table, score_table, type_table
 from ccrl_cli.report.values import RunFacts
+from ccrl_cli.report.verdict import Headline
 from ccrl_cli.reporting import NullReporter
 from ccrl_cli.store.predictions import read_predictions
 
@@ -248,6 +249,17 @@ def test_arm_table_has_mean_and_spread_over_seeds(arms):
     # Sample standard deviation of two values: their distance over the root of two.
     assert row[2].detail == f"± {100 * abs(a - b) / 2**0.5:.1f}"
     assert row[2].tone == "best"
+
+
+def test_a_comparison_with_intervals_is_the_headline(arms):
+    said = Headline("It cannot be told here.", "open", ("Only 3 sentences were scored.",))
+    page = render_page([facts(path) for path in arms], title="t", created="now", compared=said)
+    checked(page.html)
+    assert page.headline.text == "It cannot be told here."
+    assert "Target F1" in page.headline.caveats[0]
+    assert page.headline.caveats[1] == "Only 3 sentences were scored."
+    assert len([c for c in page.headline.caveats if c.startswith(("Only", "One seed"))]) == 1
+    assert "It cannot be told here." in page.html
 
 
 def test_an_arm_without_training_ends_where_it_began(arms):

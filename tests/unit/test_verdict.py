@@ -118,7 +118,8 @@ def test_arms_are_compared_over_their_common_seeds():
         ((0.01,), (0.01,), "won over naive-rl here, in both domains"),
         ((0.03, -0.01), (0.01, 0.01), "ahead of naive-rl on average"),
         ((0.01, 0.01), (-0.02, 0.01), "adapted more than naive-rl here, and forgot at least as"),
-        ((-0.01, 0.0), (0.02, 0.01), "adapted no more than naive-rl here, and forgot less"),
+        ((-0.01, 0.0), (0.02, 0.01), "adapted less than naive-rl here, and forgot less"),
+        ((0.0, 0.0), (0.02, 0.01), "adapted no more than naive-rl here, and forgot less"),
         ((-0.01, -0.01), (0.0, -0.01), "did not win over naive-rl here, in either domain"),
     ],
 )

@@ -131,7 +131,7 @@ def run_all(
             origins=loaded.origins,
         )
     result = _compare(invocation, profile, names)
-    page = _page(invocation, profile)
+    page = _page(invocation, profile, result)
     failed = [item for item in runs if item.status == "failed"]
     lines = [*compare_lines(result), "", _run_table(runs)]
     invocation.finish(
@@ -182,18 +182,23 @@ def _compare(invocation: Invocation, profile: Profile, arms: Sequence[str] = ())
     return run_compare(profile, arms=arms, reporter=invocation.reporter)
 
 
-def _page(invocation: Invocation, profile: Profile) -> str | None:
+def _page(invocation: Invocation, profile: Profile, result: CompareResult) -> str | None:
     """Write the page of all arms; None, and a warning, where that is not possible."""
     from ccrl_cli.errors import PreconditionError
     from ccrl_cli.pipelines.arm_runs import finished_arms
-    from ccrl_cli.pipelines.arms import arms_path
+    from ccrl_cli.pipelines.arms import NAIVE, OURS, arms_path
     from ccrl_cli.pipelines.report import report
+    from ccrl_cli.report.verdict import Headline
 
     folders = [item.run_dir for item in finished_arms(profile)]
     try:
         title = profile.report.title or f"{profile.run.name}: arms compared"
         place = arms_path(profile) / "report.html"
-        return report(folders, output=place, title=title, reporter=invocation.reporter).path
+        tested = {OURS, NAIVE} <= {row.arm for row in result.rows}
+        answer = Headline(result.headline, "open", result.caveats) if tested else None
+        return report(
+            folders, output=place, title=title, compared=answer, reporter=invocation.reporter
+        ).path
     except PreconditionError as error:
         invocation.reporter.warn(f"no page was written: {error.message}")
         return None
