@@ -40,10 +40,8 @@ class LabelSet:
         models: models whose completions were pooled.
         reportable: False when a mock backend made any of them.
         calibrator: calibrator that the confidences went through, or ``none``.
-        sureness: by input id, how sure each entity of the label is: the posterior of its type where
-            the confidence reads type scores, else its vote share.
-        start_counts: by input id, different mentions in a completion, in the mean; empty where
-            others than the policy labelled.
+        posteriors: by input id, type posteriors of mentions; empty where the confidence reads none.
+        by_policy: the policy labelled, and no other model.
         chosen_types: by input id, the type of each span (normalised text) where type scores say
             it; empty where the completions do.
     """
@@ -56,8 +54,8 @@ class LabelSet:
     models: tuple[str, ...]
     reportable: bool
     calibrator: str = "none"
-    sureness: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    start_counts: Mapping[str, float] = field(default_factory=dict)
+    posteriors: Mapping[str, PosteriorOf] = field(default_factory=dict)
+    by_policy: bool = False
     chosen_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -65,15 +63,28 @@ class LabelSet:
         """Confidence by input id."""
         return {key: label.confidence for key, label in self.labels.items()}
 
+    @property
+    def sureness(self) -> dict[str, tuple[float, ...]]:
+        """How sure each entity of a label is, by input id: its posterior, else its vote share."""
+        return {
+            key: _sureness(label, self.posteriors.get(key, {}))
+            for key, label in self.labels.items()
+        }
+
+    @property
+    def start_counts(self) -> dict[str, float]:
+        """Different mentions in a completion of the policy, in the mean, by input id."""
+        if not self.by_policy:
+            return {}
+        return {key: math.fsum(share for _, share in v.votes) for key, v in self.labels.items()}
+
     def ranks(self, profile: Profile) -> dict[str, float] | None:
         """What a profile orders the inputs by in place of their confidence, if by anything."""
         if profile.curriculum.balance == "none":
             return None
         entities = {
-            key: [
-                (e.type, sure) for e, sure in zip(label.entities, self.sureness[key], strict=True)
-            ]
-            for key, label in self.labels.items()
+            key: [(e.type, s) for e, s in zip(self.labels[key].entities, sure, strict=True)]
+            for key, sure in self.sureness.items()
         }
         return balanced_ranks(entities, self.confidence)
 
@@ -145,12 +156,8 @@ def derive_labels(
         num_completions=sum(label.num_completions for label in labels.values()),
         models=found.models,
         reportable=found.reportable,
-        sureness={key: _sureness(label, posteriors.get(key, {})) for key, label in labels.items()},
-        start_counts={
-            key: math.fsum(share for _, share in label.votes) for key, label in labels.items()
-        }
-        if found.models == (profile.model.name,)
-        else {},
+        posteriors=posteriors,
+        by_policy=found.models == (profile.model.name,),
         chosen_types=chosen,
     )
 

@@ -47,5 +47,4 @@ def gold_labels(domain: Domain, labels: LabelSet) -> LabelSet:
         )
         for key, label in labels.labels.items()
     }
-    sureness = {key: (1.0,) * len(label.entities) for key, label in gold.items()}
-    return replace(labels, labels=gold, sureness=sureness, start_counts={})
+    return replace(labels, labels=gold, posteriors={}, by_policy=False)

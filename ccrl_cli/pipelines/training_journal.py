@@ -147,9 +147,7 @@ def open_journal(
     settings: GrpoSettings,
     trackers: Sequence[Tracker],
 ) -> Iterator[TrainingJournal]:
-    """Open the journals of a training; those of one that left no checkpoint are emptied."""
-    if not run.checkpoints_path.exists():
-        run.rewind(0)
+    """Open the journals of a training; `on_resume` cuts them to where it begins."""
     journal = TrainingJournal(run, progress, plan, settings, trackers)
     try:
         yield journal

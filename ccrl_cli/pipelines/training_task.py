@@ -50,13 +50,13 @@ class InputMaker:
 
     def target(self, domain: Domain, labels: LabelSet) -> dict[str, TrainInput]:
         """Return the target inputs whose prompt is short enough, by id."""
-        found = {}
+        found, counts = {}, labels.start_counts
         for key, label in labels.labels.items():
             prompt = self._prompt(domain, labels.examples[key])
             if prompt is not None:
                 found[key] = replace(
                     self.labelled(domain, labels.examples[key], label, prompt),
-                    entities_before=labels.start_counts.get(key),
+                    entities_before=counts.get(key),
                 )
         return found
 

@@ -33,7 +33,6 @@ class _Head(msgspec.Struct, gc=False):
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
-_DONE = _Head("", "", [], msgspec.Raw(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +108,8 @@ class StoreIndex:
         offset = 0
         try:
             for offset, raw in reader.raw():
-                head = index._add_head(offset, raw)
-                if head is not _DONE:
+                if not index._add_alike(offset, raw):
                     index.add(offset, reader.decode(raw, offset))
-                    index._spelling = None if head is None else head.identity.copy()
         except ValueError as error:
             raise bad_line(path, reader.number_at(offset), str(error)) from error
         finally:
@@ -174,18 +171,19 @@ class StoreIndex:
             if self._path is None:
                 self._hashes[row] = hash(content_bytes(value))
 
-    def _add_head(self, offset: int, raw: bytes) -> _Head | None:
+    def _add_alike(self, offset: int, raw: bytes) -> bool:
         """Take in a line whose key is new and whose settings are spelled as the line's before.
 
         Returns:
-            _DONE, or, of a line that ``add`` must see, what could be read of it.
+            Whether it was one; any other is for ``add``, and the next is compared with that.
         """
         try:
             head = _decode_head(raw)
             if not raw.isascii():
                 raw.decode()  # what is skipped is not checked for it
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
+            self._spelling = None
+            return False
         group = self._latest
         if (
             group is None
@@ -197,12 +195,13 @@ class StoreIndex:
             or head.schema != SCHEMA
             or head.input_id in group.rows
         ):
-            return head
+            self._spelling = head.identity.copy()
+            return False
         self.num_lines += 1
         group.rows[head.input_id] = len(self._offsets)
         self._offsets.append(offset)
         self._kinds.append(group.kind)
-        return _DONE
+        return True
 
     def find(self, input_id: str, model: str) -> Entry | None:
         """Return the record that counts for a key, or None."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 STATE_FILE = "ccrl.json"
 """Sampler, guard and dynamic curriculum; written last, so a checkpoint that has it is whole."""
+
+LIBRARY_FILE = "trainer_state.json"
+"""The last file that the library itself writes."""
+
+WHOLE = (STATE_FILE, LIBRARY_FILE)
+"""What a checkpoint of GRPO must hold; a supervised one has the library's alone."""
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -26,15 +32,16 @@ def read_state(folder: Path) -> dict[str, Any]:
     return content
 
 
-def last_complete_checkpoint(work: Path) -> Path | None:
+def last_complete_checkpoint(work: Path, needed: Sequence[str] = WHOLE) -> Path | None:
     """Return the newest checkpoint that holds everything a resume needs, else None."""
-    return max(filter(_is_complete, _checkpoints(work)), key=checkpoint_step, default=None)
+    whole = [folder for folder in _checkpoints(work) if _holds(folder, needed)]
+    return max(whole, key=checkpoint_step, default=None)
 
 
-def remove_incomplete_checkpoints(work: Path) -> None:
+def remove_incomplete_checkpoints(work: Path, needed: Sequence[str] = WHOLE) -> None:
     """Remove checkpoints that a kill cut short: the library would count them as the newest."""
     for folder in _checkpoints(work):
-        if not _is_complete(folder):
+        if not _holds(folder, needed):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -42,8 +49,8 @@ def _checkpoints(work: Path) -> list[Path]:
     return [p for p in work.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
 
 
-def _is_complete(folder: Path) -> bool:
-    return (folder / STATE_FILE).is_file() and (folder / "trainer_state.json").is_file()
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    return all((folder / name).is_file() for name in names)
 
 
 def checkpoint_step(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,12 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from ccrl_cli.models.loading import LoadedModel, memory_errors
+from ccrl_cli.trainers.checkpoints import (
+    LIBRARY_FILE,
+    checkpoint_step,
+    last_complete_checkpoint,
+    remove_incomplete_checkpoints,
+)
 
 IGNORED = -100
 """Label of tokens that carry no loss."""
@@ -146,13 +151,9 @@ def last_whole_step(work: Path) -> int:
 
     Those that a kill cut short are removed: the library would try to go on from them.
     """
-    steps = [0]
-    for folder in work.glob("checkpoint-*"):
-        if (folder / "trainer_state.json").is_file():
-            steps.append(int(folder.name.rpartition("-")[2]))
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return max(steps)
+    remove_incomplete_checkpoints(work, (LIBRARY_FILE,))
+    last = last_complete_checkpoint(work, (LIBRARY_FILE,))
+    return checkpoint_step(last) if last else 0
 
 
 def train_supervised(
