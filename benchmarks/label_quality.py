@@ -192,7 +192,7 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
                 score_types(asked, reporter=reporter)
                 seconds[f"score types by {question}, {sampling}"] = time.perf_counter() - begun
                 scores = load_type_evidence(asked, domain, found)
-                evidence[question] = scores.posteriors(found)
+                evidence[question] = scores.posteriors(found.parses)
                 typed[sampling][question] = _typed(asked, domain, found, scores)
         setups[sampling] = Setup(profile, domain, found, evidence)
     begun = time.perf_counter()
@@ -223,7 +223,7 @@ def _typed(profile: Profile, domain: Domain, found: SampleSet, scores: TypeEvide
     """Return the completions under the types that one question gives their spans."""
     same_spans = found.retyped(scores.chosen_types())
     question = profile.confidence.type_question
-    return Setup(profile, domain, same_spans, {question: scores.posteriors(same_spans)})
+    return Setup(profile, domain, same_spans, {question: scores.posteriors(same_spans.parses)})
 
 
 def _profile(folder: Path, args: argparse.Namespace, sampling: str) -> Profile:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from ccrl_cli.core.agreement import Labeller, canonical
+from ccrl_cli.core.agreement import Labeller, PosteriorOf, canonical
 from ccrl_cli.core.alignment import mention_key
 from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.records import Entity, Parse, PseudoLabel
@@ -75,11 +75,12 @@ class Refresher:
 
     Args:
         labels: pseudo-label by input id, as derived from the store.
-        labeller: rule and metric, the same as for the store. Type evidence is not
-            renewed: labels of a metric that reads it keep their confidence.
+        labeller: rule and metric, the same as for the store.
         settings: when and from what.
         chosen_types: by input id, the type that a span (normalised text) is given, whatever a
             completion says.
+        posteriors: type evidence of the store by input id. Until :meth:`renew_types` brings
+            other, labels of a metric that reads it keep their confidence.
     """
 
     def __init__(
@@ -88,8 +89,11 @@ class Refresher:
         labeller: Labeller,
         settings: RefreshSettings,
         chosen_types: Mapping[str, Mapping[str, str]] | None = None,
+        posteriors: Mapping[str, PosteriorOf] | None = None,
     ) -> None:
-        self._chosen_types = chosen_types or {}
+        self._chosen_types = dict(chosen_types or {})
+        self._posteriors = {key: (posteriors or {}).get(key, {}) for key in labels}
+        self._renewed: set[str] = set()
         self._labels = dict(labels)
         self._labeller = labeller
         self._settings = settings
@@ -106,6 +110,31 @@ class Refresher:
     def settings(self) -> RefreshSettings:
         """When and from what."""
         return self._settings
+
+    @property
+    def posteriors(self) -> Mapping[str, PosteriorOf]:
+        """The type evidence of each input as it is now."""
+        return self._posteriors
+
+    def renew_types(
+        self, chosen: Mapping[str, Mapping[str, str]], posteriors: Mapping[str, PosteriorOf]
+    ) -> None:
+        """Take a teacher's evidence of types, ahead of the answers that it is about.
+
+        Args:
+            chosen: by input id, the type of each span (normalised text); empty where completions
+                keep the types that they state.
+            posteriors: by input id.
+
+        Raises:
+            KeyError: an input has no label.
+        """
+        for key in (*chosen, *posteriors):
+            if key not in self._labels:
+                raise KeyError(key)
+        self._chosen_types.update(chosen)
+        self._posteriors.update(posteriors)
+        self._renewed.update(posteriors)
 
     def observe(
         self, input_id: str, parses: Iterable[Parse], mean_logprobs: Iterable[float | None]
@@ -220,14 +249,15 @@ class Refresher:
     ) -> dict[str, Any] | None:
         """Estimate one input again; return the record of a flip, or None."""
         label = self._labels[key]
-        if "type_posterior" in self._labeller.metrics:
-            # Types are not scored while training: votes are tracked, the confidence stays.
+        if "type_posterior" in self._labeller.metrics and key not in self._renewed:
+            # Nobody was asked for types: votes are tracked, the confidence stays.
             votes = replace(self._labeller, metric="entity_vote", combination=None)(
                 key, parses, logprobs
             )
             estimate = replace(votes, metric=label.metric, confidence=label.confidence)
         else:
-            estimate = self._labeller(key, parses, logprobs)
+            estimate = self._labeller(key, parses, logprobs, self._posteriors[key])
+            self._renewed.discard(key)
         tables = [*self._history[key], _shares(estimate)][-self._settings.window - 1 :]
         self._history[key] = tables
         entities = self._guarded(label.entities, estimate.entities, tables)

@@ -141,7 +141,7 @@ def derive_labels(
     if evidence and retypes:
         chosen = evidence.chosen_types()
         found = found.retyped(chosen)
-    posteriors = evidence.posteriors(found) if evidence and weighs else {}
+    posteriors = evidence.posteriors(found.parses) if evidence and weighs else {}
     keys = list(found.samples)
     parses = [found.samples[key][0] for key in keys]
     logprobs = [found.samples[key][1] for key in keys]

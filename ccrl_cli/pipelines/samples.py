@@ -42,6 +42,11 @@ class SampleSet:
         """Whether no mock backend made any of them."""
         return not any(model.startswith("mock:") for model in self.models)
 
+    @property
+    def parses(self) -> dict[str, list[Parse]]:
+        """The completions by input id, without their log-probabilities."""
+        return {key: parses for key, (parses, _) in self.samples.items()}
+
     def retyped(self, chosen: Mapping[str, Mapping[str, str]]) -> SampleSet:
         """Return the same completions under the types that are given for their spans, by input."""
         samples = {

@@ -14,7 +14,7 @@ from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import Domain
 from ccrl_cli.pipelines.labels import LabelSet, in_text
 from ccrl_cli.pipelines.plan import plan_schedule, training_order
-from ccrl_cli.pipelines.refresh import make_refresher
+from ccrl_cli.pipelines.refresh import make_refresher, make_type_renewal
 from ccrl_cli.pipelines.start import Start
 from ccrl_cli.pipelines.training_task import (
     InputMaker,
@@ -92,6 +92,7 @@ def prepare(job: Job, on_labels: Any) -> Prepared:
     from ccrl_cli.trainers.registry import trainer_backend
 
     profile, labels = job.profile, job.labels
+    _check_teacher(job)
     backend = trainer_backend(job.backend)
     settings = grpo_settings(profile, len(labels.labels))
     spec = policy_spec(profile, job.start)
@@ -119,6 +120,24 @@ def prepare(job: Job, on_labels: Any) -> Prepared:
         ),
     )
     return Prepared(job, backend, loaded, task, sampler, settings)
+
+
+def _check_teacher(job: Job) -> None:
+    """Refuse a teacher beside Unsloth's model: its decoding is not ours to switch adapters under.
+
+    Raises:
+        UsageError: the profile asks for both.
+    """
+    section = job.profile.curriculum
+    if (
+        job.backend == "unsloth"
+        and section.refresh_every_steps
+        and section.refresh_from != "rollouts"
+    ):
+        raise UsageError(
+            f"curriculum.refresh_from = {section.refresh_from} needs training.backend = trl",
+            hint="--set training.backend=trl, or curriculum.refresh_from=rollouts",
+        )
 
 
 def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
@@ -157,9 +176,11 @@ def _refresh(
     refresher = make_refresher(job.profile, job.domain, job.labels, inputs)
     if refresher is None:
         return None
+    from ccrl_cli.models.decoding import Sampling
     from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
 
-    profile = job.profile
+    profile, generation = job.profile, job.profile.generation
+    special = tuple(loaded.tokenizer.all_special_tokens)
     settings = grpo_settings(profile, len(job.labels.labels))
     order = profile.curriculum.order
 
@@ -168,9 +189,18 @@ def _refresh(
         made = maker.labelled(job.domain, example, in_text(label, example), now.prompt)
         return replace(made, entities_before=now.entities_before)
 
+    def prompts(key: str) -> list[str]:
+        asked = (
+            job.domain.prompt(job.labels.examples[key], sample=k, special_tokens=special)
+            for k in range(generation.num_completions)
+        )
+        return [loaded.render(messages) for messages in asked]
+
     def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
         rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
-        return order_inputs(confidence, order, rng=rng)
+        now = {key: in_text(v, job.labels.examples[key]) for key, v in refresher.labels.items()}
+        known = replace(job.labels, labels=now, posteriors=refresher.posteriors)
+        return order_inputs(confidence, order, ranks=known.ranks(profile), rng=rng)
 
     return LabelRefresh(
         refresher,
@@ -179,6 +209,16 @@ def _refresh(
         remade,
         make_order,
         loaded,
-        TeacherSettings.of(settings, profile.curriculum.ema_decay, job.start.adapter is not None),
+        TeacherSettings(
+            decay=profile.curriculum.ema_decay,
+            from_adapter=job.start.adapter is not None,
+            prompts=prompts,
+            sampling=Sampling(generation.temperature, generation.max_tokens, generation.top_p),
+            batch_size=generation.batch_size,
+            seed=settings.seed,
+            last_step=settings.num_steps,
+            num_iterations=settings.num_iterations,
+        ),
         on_labels,
+        make_type_renewal(profile, job.domain, job.labels, loaded),
     )

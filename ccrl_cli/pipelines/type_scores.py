@@ -32,6 +32,7 @@ from ccrl_cli.store.type_scores import TypeScores, read_type_scores, type_scores
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.records import Parse
     from ccrl_cli.reporting import Reporter
 
 INPUTS_A_CHUNK = 64
@@ -81,14 +82,15 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
     }
     owed = {key for key in spans if key not in known or _lacks(known[key], spans[key])}
     if owed:
-        scorer = _Scorer(profile, domain, start)
+        asker = _load_asker(profile, domain, start)
+        blank = asker.blank()
         with (
             JsonlWriter(path) as writer,
             reporter.progress(len(owed), "score types", unit="inputs") as progress,
         ):
             for chunk in _chunks(list(spans), owed):
                 texts = {key: found.examples[key].text for key in chunk}
-                scores = scorer.score(texts, spans)
+                scores = asker.score(texts, spans)
                 missing = [key for key in chunk if key in owed]
                 for key in missing:
                     writer.append(
@@ -97,7 +99,7 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
                             model=profile.model.name,
                             identity=identity,
                             types=domain.labels,
-                            blank=scorer.blank,
+                            blank=blank,
                             spans=scores[key],
                         ).to_json()
                     )
@@ -143,7 +145,7 @@ def score_types_if_needed(
 
 @dataclass(frozen=True, slots=True)
 class TypeEvidence:
-    """Type scores of a sample set, and what is taken off them.
+    """Type scores of some inputs, and what is taken off them.
 
     Attributes:
         scores: by input id.
@@ -153,16 +155,14 @@ class TypeEvidence:
     scores: Mapping[str, TypeScores]
     habit: tuple[float, ...] | None
 
-    def posteriors(self, found: SampleSet) -> Mapping[str, PosteriorOf]:
+    def posteriors(self, parses: Mapping[str, Sequence[Parse]]) -> dict[str, PosteriorOf]:
         """Return the posteriors of what completions state, by input, as a labeller takes them."""
         return {
-            key: posteriors(
-                record.spans, self.habit or record.blank, record.types, found.samples[key][0]
-            )
+            key: posteriors(record.spans, self.habit or record.blank, record.types, parses[key])
             for key, record in self.scores.items()
         }
 
-    def chosen_types(self) -> Mapping[str, Mapping[str, str]]:
+    def chosen_types(self) -> dict[str, dict[str, str]]:
         """Return the type of highest posterior of each span (normalised text), by input."""
         return {
             key: chosen_types(record.spans, self.habit or record.blank, record.types)
@@ -177,7 +177,13 @@ def load_type_evidence(profile: Profile, domain: Domain, found: SampleSet) -> Ty
         PreconditionError: an input was not scored, or not all of its spans.
         IntegrityError: the scores are damaged.
     """
-    scores = _load(profile, domain, found)
+    return weigh_scores(profile, domain, _load(profile, domain, found))
+
+
+def weigh_scores(
+    profile: Profile, domain: Domain, scores: Mapping[str, TypeScores]
+) -> TypeEvidence:
+    """Return scores as evidence: with the habit that the profile takes off them."""
     section = profile.confidence
     if section.type_habit == "blank":
         return TypeEvidence(scores, None)
@@ -207,26 +213,40 @@ def _load(profile: Profile, domain: Domain, found: SampleSet) -> dict[str, TypeS
     return scores
 
 
-class _Scorer:
-    """The model, loaded, with the scores of the blank."""
+def _load_asker(profile: Profile, domain: Domain, start: Start) -> TypeAsker:
+    from ccrl_cli.models.loading import load_model
 
-    def __init__(self, profile: Profile, domain: Domain, start: Start) -> None:
-        from ccrl_cli.models.loading import load_model
+    loaded = load_model(
+        start.folder,
+        adapter=start.adapter,
+        dtype=profile.model.dtype,
+        load_in_4bit=profile.model.load_in_4bit,
+        attention=profile.model.attention,
+    )
+    return TypeAsker(profile, domain, loaded)
 
-        self._loaded: LoadedModel = load_model(
-            start.folder,
-            adapter=start.adapter,
-            dtype=profile.model.dtype,
-            load_in_4bit=profile.model.load_in_4bit,
-            attention=profile.model.attention,
-        )
-        tokenizer = self._loaded.tokenizer
+
+class TypeAsker:
+    """Asks a loaded model, with the weights that it has at the moment, for types as a profile does.
+
+    Args:
+        profile: says how.
+        domain: whose types.
+        loaded: model in eval mode, and tokenizer.
+    """
+
+    def __init__(self, profile: Profile, domain: Domain, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        tokenizer = loaded.tokenizer
         self._prompt = type_prompt(
             profile, domain, tuple(tokenizer.all_special_tokens), str(tokenizer.eos_token)
         )
         self._rows = profile.generation.batch_size * len(domain.labels)
+
+    def blank(self) -> tuple[float, ...]:
+        """Return the (T,) scores of a span and text that say nothing."""
         ((scores,),) = self._score([(BLANK, (BLANK,))])
-        self.blank = scores.logprobs
+        return scores.logprobs
 
     def score(
         self, texts: Mapping[str, str], spans: Mapping[str, Sequence[str]]

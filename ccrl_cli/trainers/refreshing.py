@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.refresh import Refresher
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models.decoding import PromptRequest, Sampling
+from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling
 from ccrl_cli.models.loading import LoadedModel
-from ccrl_cli.records import PseudoLabel
+from ccrl_cli.models.merging import merged_adapter
+from ccrl_cli.records import Parse, PseudoLabel
 from ccrl_cli.trainers import ranks
-from ccrl_cli.trainers.base import GrpoSettings, TrainInput
+from ccrl_cli.trainers.base import TrainInput
 from ccrl_cli.trainers.rollouts import Decoder, merged_decoder
 from ccrl_cli.trainers.teachers import EmaTeacher, make_teacher
 
 TEACHER_FILE = "teacher.safetensors"
 """Moving average of the adapter, inside a checkpoint."""
 
-BATCH = 64
-"""Inputs that a teacher answers at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class TeacherSettings:
-    """How a teacher answers.
+    """How a teacher answers: as the store's completions were drawn, so that votes compare.
 
     Attributes:
         decay: share of the average that a step keeps (``ema``).
         from_adapter: training goes on from an adapter, so that turning it off would undo that too.
-        num_completions: answers of each input.
+        prompts: rendered prompts of an input, one for each of its answers.
         sampling: how they are drawn.
+        batch_size: inputs in flight.
         seed: seed of the run.
         last_step: after this step there is nothing left to refresh for.
         num_iterations: optimiser steps of one set of rollouts.
@@ -42,27 +42,24 @@ class TeacherSettings:
 
     decay: float
     from_adapter: bool
-    num_completions: int
+    prompts: Callable[[str], Sequence[str]]
     sampling: Sampling
+    batch_size: int
     seed: int
     last_step: int
     num_iterations: int = 1
 
-    @classmethod
-    def of(cls, settings: GrpoSettings, decay: float, from_adapter: bool) -> TeacherSettings:
-        """Return a teacher that answers as the policy does in rollouts."""
-        sampling = Sampling(
-            settings.temperature, settings.max_completion_tokens, settings.top_p, settings.top_k
-        )
-        return cls(
-            decay=decay,
-            from_adapter=from_adapter,
-            num_completions=settings.num_generations,
-            sampling=sampling,
-            seed=settings.seed,
-            last_step=settings.num_steps,
-            num_iterations=settings.num_iterations,
-        )
+
+class TypeSource(Protocol):
+    """Asks a teacher for the types of the spans that its answers name."""
+
+    def score(self, model: Any, parses: Mapping[str, Sequence[Parse]]) -> Mapping[str, Any]:
+        """Return what the model, in eval mode, says of the types of each input's spans."""
+
+    def weigh(
+        self, scores: Mapping[str, Any], parses: Mapping[str, Sequence[Parse]]
+    ) -> tuple[Mapping[str, Mapping[str, str]], Mapping[str, PosteriorOf]]:
+        """Return the type of each span and the posteriors of what answers state, by input id."""
 
 
 class LabelRefresh:
@@ -77,6 +74,7 @@ class LabelRefresh:
         loaded: model and tokenizer.
         settings: how a teacher answers.
         journal: gets the records of refreshes.
+        types: asks a teacher for types; None: labels do not read them, or nobody can be asked.
         decode: draws the teacher's answers; None: with the adapter folded into the weights.
     """
 
@@ -90,12 +88,14 @@ class LabelRefresh:
         loaded: LoadedModel,
         settings: TeacherSettings,
         journal: Callable[[dict[str, Any]], None],
+        types: TypeSource | None = None,
         decode: Decoder | None = None,
     ) -> None:
         self._refresher, self._inputs, self._sampler = refresher, inputs, sampler
         self._make_input, self._make_order = make_input, make_order
         self._loaded, self._settings = loaded, settings
         self._decode, self._journal = decode or merged_decoder(loaded), journal
+        self._types = types
         source = refresher.settings.source
         if source == "base" and settings.from_adapter:
             self._teacher: Any = EmaTeacher(loaded.model, 1.0)
@@ -154,24 +154,56 @@ class LabelRefresh:
             self._teacher.load_state_dict(load_file(str(folder / TEACHER_FILE)))
 
     def _ask_teacher(self, step: int, model: Any) -> None:
-        """Draw completions of the open inputs, each process its share of them."""
-        schedule = self._sampler.schedule
-        following = min(step // self._settings.num_iterations, schedule.num_steps - 1)
-        opened = self._sampler.order[: schedule.num_open(following)]
-        mine = opened[ranks.rank() :: ranks.world_size()]
-        answers: list[tuple[str, list[str], list[float]]] = []
-        with self._teacher.applied(model):
-            for first in range(0, len(mine), BATCH):
-                requests = [self._request(key, step) for key in mine[first : first + BATCH]]
-                found = self._decode(model, requests, self._settings.sampling)
-                for key, samples in found.items():
-                    texts = [self._loaded.text(sample.token_ids) for sample in samples]
-                    answers.append((key, texts, [sample.mean_logprob for sample in samples]))
-        for key, texts, logprobs in ranks.gathered(answers):
-            types = self._inputs[key].types
-            self._refresher.observe(key, [parse_completion(t, types) for t in texts], logprobs)
+        """Draw completions of the inputs that may be drawn before the next refresh.
 
-    def _request(self, key: str, step: int) -> PromptRequest:
-        count, seed = self._settings.num_completions, self._settings.seed
-        seeds = [derive_seed(seed, "teacher", key, step, k) for k in range(count)]
-        return PromptRequest(key, self._loaded.encode(self._inputs[key].prompt), seeds)
+        Each process takes its share of them.
+        """
+        schedule, every = self._sampler.schedule, self._refresher.settings.every_steps
+        last = min((step + every - 1) // self._settings.num_iterations, schedule.num_steps - 1)
+        asked = self._sampler.order[: schedule.num_open(last)]
+        mine = asked[ranks.rank() :: ranks.world_size()]
+        answers: dict[str, tuple[list[Parse], list[float]]] = {}
+        with self._teacher.applied(model):
+            for first in range(0, len(mine), self._settings.batch_size):
+                batch = mine[first : first + self._settings.batch_size]
+                requests = [request for key in batch for request in self._requests(key, step)]
+                found = self._decode(model, requests, self._settings.sampling)
+                drawn: dict[str, list[Sample]] = {key: [] for key in batch}
+                for request in requests:  # of an input one by one, in order
+                    drawn[request.key[0]] += found[request.key]
+                for key, samples in drawn.items():
+                    types = self._inputs[key].types
+                    texts = [self._loaded.text(sample.token_ids) for sample in samples]
+                    parses = [parse_completion(text, types) for text in texts]
+                    answers[key] = parses, [sample.mean_logprob for sample in samples]
+            scores = self._scored(model, {key: parses for key, (parses, _) in answers.items()})
+        answers = dict(ranks.gathered(list(answers.items())))
+        if self._types is not None:
+            parses_of = {key: parses for key, (parses, _) in answers.items()}
+            scored = dict(ranks.gathered(list(scores.items())))
+            self._refresher.renew_types(*self._types.weigh(scored, parses_of))
+        for key, (parses, logprobs) in answers.items():
+            self._refresher.observe(key, parses, logprobs)
+
+    def _scored(self, model: Any, parses: Mapping[str, list[Parse]]) -> Mapping[str, Any]:
+        """Return what the teacher says of types, if it is asked."""
+        if self._types is None or not parses:
+            return {}
+        was_training = model.training
+        model.eval()
+        try:
+            with merged_adapter(model):
+                return self._types.score(model, parses)
+        finally:
+            model.train(was_training)
+
+    def _requests(self, key: str, step: int) -> list[PromptRequest]:
+        """Return what the teacher is asked of an input."""
+        return [
+            PromptRequest(
+                (key, k),
+                self._loaded.encode(prompt),
+                [derive_seed(self._settings.seed, "teacher", key, step, k)],
+            )
+            for k, prompt in enumerate(self._settings.prompts(key))
+        ]

@@ -37,6 +37,7 @@ from ccrl_cli.core.collapse import GuardLimits
 from ccrl_cli.core.curriculum import order_inputs
 from ccrl_cli.core.refresh import Refresher, RefreshSettings
 from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.models.decoding import Sampling
 from ccrl_cli.records import Entity, PseudoLabel
 from ccrl_cli.trainers import arguments, grpo
 from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
@@ -156,7 +157,16 @@ def refreshing(loaded, settings, source: str, journal):
         make,
         lambda confidence: order_inputs(confidence, "confidence"),
         loaded,
-        TeacherSettings.of(settings, 0.5, from_adapter=False),
+        TeacherSettings(
+            decay=0.5,
+            from_adapter=False,
+            prompts=lambda key: [inputs[key].prompt] * 4,
+            sampling=Sampling(1.0, settings.max_completion_tokens),
+            batch_size=3,
+            seed=settings.seed,
+            last_step=settings.num_steps,
+            num_iterations=settings.num_iterations,
+        ),
         journal.append,
     )
     return replace(task, inputs=inputs, refresher=refresh), draws, refresher

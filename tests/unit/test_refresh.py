@@ -202,3 +202,53 @@ def test_no_label_changes_before_the_window_is_full(groups, labeller, window):
                 assert shares in (sorted(shares), sorted(shares, reverse=True))
                 assert shares[0] != shares[-1]
         assert 0 <= refreshed.confidence["x"] <= 1
+
+
+# --- types asked for again ------------------------------------------------------------------------
+
+TYPED = Labeller(rule="entity_vote", metric="type_posterior", positive=0.5, negative=0.25)
+
+
+def typed(window=1):
+    parses = answers((3, A), (1,))
+    label = TYPED("x", parses, [None] * 4, {("Ada", "person"): 0.6})
+    settings = RefreshSettings(5, window, "ema", 4)
+    return Refresher(
+        {"x": label}, TYPED, settings, {"x": {"Ada": "person"}}, {"x": {("Ada", "person"): 0.6}}
+    )
+
+
+def test_confidence_by_types_stays_where_nobody_was_asked_for_types():
+    refresher = typed()
+    assert refresher.labels["x"].confidence == 0.6
+    assert see(refresher, (4, A)).confidence["x"] == 0.6
+    assert refresher.labels["x"].votes == ((A, 1.0),)
+
+
+def test_renewed_types_move_confidence_and_label():
+    """A teacher now calls Ada a city: her old type falls from 3/4 to 0, the new one rises."""
+    refresher = typed()
+    refresher.renew_types({"x": {"Ada": "city"}}, {"x": {("Ada", "city"): 0.9}})
+    refreshed = see(refresher, (4, A))
+    assert refreshed.labels["x"].entities == (Entity("Ada", "city"),)
+    assert refreshed.confidence["x"] == 0.9
+    assert refresher.posteriors["x"] == {("Ada", "city"): 0.9}
+    # What was said once is not said again: the next refresh without types keeps the confidence.
+    assert see(refresher, (2, A), (2,)).confidence["x"] == 0.9
+
+
+def test_the_window_holds_renewed_types_back():
+    refresher = typed(window=2)
+    for share, changed in ((0.5, False), (0.75, True)):
+        refresher.renew_types({"x": {"Ada": "city"}}, {"x": {("Ada", "city"): 0.9}})
+        some = int(4 * share)
+        refreshed = see(refresher, (some, A), (4 - some,))
+        assert bool(refreshed.labels) is changed
+    assert refresher.labels["x"].entities == (Entity("Ada", "city"),)
+
+
+def test_types_of_a_stranger_are_refused():
+    with pytest.raises(KeyError, match="y"):
+        typed().renew_types({"y": {}}, {})
+    with pytest.raises(KeyError, match="y"):
+        typed().renew_types({}, {"y": {}})
