@@ -125,9 +125,10 @@ class Curriculum(Section):
         description="Surest first; random and anti (least sure first) are controls.",
     )
     balance: Literal["none", "types"] = Field(
-        default="none",
-        description="Order by how sure each entity is among those of its own type, so that easy "
-        "types do not fill the first stages (class-balanced self-training, 1810.07911).",
+        default="types",
+        description="types: order by how sure each entity is among those of its own type, so that "
+        "easy types do not fill the first stages (class-balanced self-training, 1810.07911); none: "
+        "by confidence alone.",
     )
     threshold: Share = Field(
         default=0.0, description="Inputs with less confidence are never opened."
@@ -137,8 +138,9 @@ class Curriculum(Section):
     )
     refresh_from: Literal["rollouts", "base", "ema"] = Field(
         default="rollouts",
-        description="Evidence of a refresh: rollouts already drawn, or new completions by the "
-        "policy with its adapter off (base) or by a moving average of the adapter (ema).",
+        description="Evidence of a refresh: rollouts already drawn, or new completions (and type "
+        "scores, where labels read them) by the policy with its adapter off (base) or by a moving "
+        "average of the adapter (ema).",
     )
     refresh_window: Count = Field(
         default=2,
@@ -157,11 +159,6 @@ class Curriculum(Section):
             raise ValueError(f"shares must increase: {list(self.shares)}")
         if self.shares[-1] != 1.0:
             raise ValueError(f"shares must end at 1.0, not {self.shares[-1]:g}")
-        if self.balance != "none" and self.refresh_every_steps:
-            raise ValueError(
-                "balance 'types' orders the inputs once: set refresh_every_steps = 0 "
-                "or balance = 'none'"
-            )
         return self
 
 

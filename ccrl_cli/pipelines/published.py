@@ -38,7 +38,7 @@ PUBLISHED: tuple[PublishedRow, ...] = (
     PublishedRow("GLiNER-L", _ZERO_SHOT, 65.3, "GLiNER, NAACL 2024"),
     PublishedRow("GNER-T5-xxl", _ZERO_SHOT, 74.0, "GNER, ACL Findings 2024"),
     PublishedRow("B2NER-7B", _ZERO_SHOT, 75.3, "B2NER, COLING 2025"),
-    PublishedRow("DiZiNER", _ZERO_SHOT, 76.8, "DiZiNER"),
+    PublishedRow("DiZiNER", _ZERO_SHOT, 76.8, "DiZiNER, ACL 2026 (2604.15866)"),
     PublishedRow("BERT-base", "CoNLL-2003, supervised", 92.4, "Devlin et al., NAACL 2019"),
     PublishedRow("SpanMarker", "Few-NERD, 66 types, supervised", 70.5, "SpanMarker model card"),
 )

@@ -255,7 +255,8 @@ def scatter_figure(points: Sequence[ScatterPoint]) -> Figure | None:
                 _cross(axes, point, color)
             axes.scatter(x, y, s=84, label=short(arm), zorder=3, **style)
         axes.text(0.99, 0.985, "adapts and keeps", transform=axes.transAxes, ha="right", va="top",
-                  color=GREEN, fontsize=10)  # fmt: skip
+                  color=GREEN, fontsize=10,
+                  bbox={"facecolor": FACE, "edgecolor": "none", "pad": 1})  # fmt: skip
         axes.text(0.01, 0.015, "loses both", transform=axes.transAxes, color=SOFT, fontsize=10)
         axes.margins(0.12)
         axes.set_xlabel("change of source F1 (points); left of 0: forgetting")

@@ -48,6 +48,8 @@ SETTINGS = (
     "curriculum.gate=true",
     "curriculum.refresh_every_steps=4",
     "curriculum.refresh_from=ema",
+    "curriculum.refresh_window=1",
+    "curriculum.balance=types",
     "reward.length_weight=1.0",
 )
 
@@ -59,6 +61,7 @@ def words(tmp_path, monkeypatch) -> list[str]:
     values = [f"model.name={model}", f"generation.store={tmp_path / 'store.jsonl'}", *SETTINGS]
     words = [word for value in values for word in ("--set", value)]
     assert invoke(["generate", "--backend", "mock", "-q", *words]) == 0
+    assert invoke(["curriculum", "score", "-q", *words]) == 0
     return words
 
 

@@ -23,7 +23,11 @@ from ccrl_cli.pipelines.plan import plan_schedule, planned_steps, training_order
 
 TRAINED = [name for name, recipe in RECIPES.items() if recipe.trained]
 GRPO = [name for name, recipe in RECIPES.items() if recipe.trainer == "grpo"]
-PLAIN = {"curriculum.pacing": "constant", "training.confidence_weight": "none"}
+PLAIN = {
+    "curriculum.pacing": "constant",
+    "curriculum.balance": "none",
+    "training.confidence_weight": "none",
+}
 BLIND = {**PLAIN, "training.label_answers": 0}
 CONFIDENCE = {f"{i:02d}": i / 19 for i in range(20)}
 
@@ -77,7 +81,8 @@ def test_naive_arms_use_confidence_nowhere():
     given = ("curriculum.gate=true", "training.confidence_weight=advantage",
              "curriculum.threshold=0.3", "curriculum.refresh_every_steps=4")  # fmt: skip
     expected = {"curriculum.refresh_every_steps": 0,
-                "curriculum.pacing": "constant", "curriculum.gate": False,
+                "curriculum.pacing": "constant", "curriculum.balance": "none",
+                "curriculum.gate": False,
                 "curriculum.threshold": 0.0, "training.confidence_weight": "none"}  # fmt: skip
     assert changed("naive-rl", *given) == expected
     assert changed("curriculum", *given) == {}

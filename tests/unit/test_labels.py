@@ -74,16 +74,9 @@ def test_balance_ranks_by_votes_where_no_type_is_scored(tmp_path):
     profile, domain = profile_in(tmp_path, *values)
     labels = load_labels(profile, domain)
     assert list(labels.sureness.values()) == [(1.0,)]
-    assert labels.ranks(profile) is None
-    balanced = load_profile(
-        "quickstart", ["curriculum.balance=types", "curriculum.refresh_every_steps=0"]
-    ).profile
-    assert list(labels.ranks(balanced).values()) == [0.5]  # the only one of its type
-
-
-def test_balance_and_refresh_exclude_each_other():
-    with pytest.raises(UsageError, match="balance 'types' orders the inputs once"):
-        load_profile("quickstart", ["curriculum.balance=types", "curriculum.refresh_every_steps=5"])
+    assert list(labels.ranks(profile).values()) == [0.5]  # the only one of its type
+    plain = load_profile("quickstart", ["curriculum.balance=none"]).profile
+    assert labels.ranks(plain) is None
 
 
 def test_a_metric_that_the_store_cannot_give_is_refused(tmp_path):
