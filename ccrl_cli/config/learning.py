@@ -31,7 +31,9 @@ class Confidence(Section):
     """From K completions to a pseudo-label and how sure it is."""
 
     metric: Metric = Field(
-        default="self_consistency", description="Confidence that orders the inputs."
+        default="self_consistency",
+        description="Confidence that orders the inputs (those of like types, see "
+        "curriculum.balance) and weighs them.",
     )
     weights: dict[BaseMetric, NonNegative] = Field(
         default_factory=dict,
@@ -122,7 +124,8 @@ class Curriculum(Section):
     )
     order: Literal["confidence", "random", "anti"] = Field(
         default="confidence",
-        description="Surest first; random and anti (least sure first) are controls.",
+        description="Surest first (of each type, see balance); random and anti (least sure first) "
+        "are controls.",
     )
     balance: Literal["none", "types"] = Field(
         default="types",

@@ -9,7 +9,7 @@ and leaves only after it fell over w refreshes. Every change is a record for the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -81,6 +81,9 @@ class Refresher:
             completion says.
         posteriors: type evidence of the store by input id. Until :meth:`renew_types` brings
             other, labels of a metric that reads it keep their confidence.
+        fitted: takes mentions out of an estimate that its text has no place for.
+        comparable: the labels' votes are of the policy that answers from now on; else the first
+            estimate begins the history, and the labels' own shares are no part of it.
     """
 
     def __init__(
@@ -90,15 +93,21 @@ class Refresher:
         settings: RefreshSettings,
         chosen_types: Mapping[str, Mapping[str, str]] | None = None,
         posteriors: Mapping[str, PosteriorOf] | None = None,
+        *,
+        fitted: Callable[[PseudoLabel], PseudoLabel] = lambda label: label,
+        comparable: bool = True,
     ) -> None:
         self._chosen_types = dict(chosen_types or {})
         self._posteriors = {key: (posteriors or {}).get(key, {}) for key in labels}
         self._renewed: set[str] = set()
+        self._fitted = fitted
         self._labels = dict(labels)
         self._labeller = labeller
         self._settings = settings
         # Vote shares of the last w + 1 estimates, oldest first; the store's come first.
-        self._history = {key: [_shares(label)] for key, label in labels.items()}
+        self._history = {
+            key: [_shares(label)] if comparable else [] for key, label in labels.items()
+        }
         self._pending: dict[str, list[tuple[Parse, float | None]]] = {}
 
     @property
@@ -214,6 +223,11 @@ class Refresher:
                 ]
                 for key, pairs in self._pending.items()
             },
+            "chosen_types": {key: dict(types) for key, types in self._chosen_types.items()},
+            "posteriors": {
+                key: [[*mention, value] for mention, value in sorted(known.items())]
+                for key, known in self._posteriors.items()
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -243,6 +257,12 @@ class Refresher:
             ]
             for key, pairs in state["pending"].items()
         }
+        self._chosen_types = dict(state.get("chosen_types", self._chosen_types))
+        if "posteriors" in state:
+            self._posteriors = {
+                key: {(text, kind): value for text, kind, value in known}
+                for key, known in state["posteriors"].items()
+            }
 
     def _update(
         self, key: str, parses: Sequence[Parse], logprobs: Sequence[float | None]
@@ -258,9 +278,11 @@ class Refresher:
         else:
             estimate = self._labeller(key, parses, logprobs, self._posteriors[key])
             self._renewed.discard(key)
+        estimate = self._fitted(estimate)
         tables = [*self._history[key], _shares(estimate)][-self._settings.window - 1 :]
         self._history[key] = tables
-        entities = self._guarded(label.entities, estimate.entities, tables)
+        spans = self._chosen_types.get(key, {})
+        entities = self._guarded(label.entities, estimate.entities, tables, spans)
         sure = estimate.confidence
         if canonical(entities) != canonical(estimate.entities):
             sure = _confidence_in(entities, estimate, parses)
@@ -295,21 +317,44 @@ class Refresher:
         current: tuple[Entity, ...],
         proposed: tuple[Entity, ...],
         tables: Sequence[Mapping[Mention, float]],
+        spans: Collection[str],
     ) -> tuple[Entity, ...]:
         """Return the label that the guard allows; the proposed one if nothing holds it back.
 
-        With ``entity_vote`` every entity is judged alone; a majority answer is taken as a whole
-        or not at all.
+        With ``entity_vote`` every entity is judged alone, and a span whose type is chosen for it
+        changes type at once or not at all; a majority answer is taken as a whole or not at all.
+
+        Args:
+            current: the label as it is.
+            proposed: the label as it is estimated.
+            tables: vote shares, oldest first.
+            spans: spans (normalised text) whose types are chosen by evidence.
         """
         held, wanted = set(canonical(current)), set(canonical(proposed))
         enters = {e for e in wanted - held if self._moved(e, tables, 1)}
         leaves = {e for e in held - wanted if self._moved(e, tables, -1)}
+        for old in held - wanted:
+            for new in (e for e in wanted - held if e.text == old.text and e.text in spans):
+                swapped = self._preferred(new, old, tables)
+                (enters.add if swapped else enters.discard)(new)
+                (leaves.add if swapped else leaves.discard)(old)
         if enters == wanted - held and leaves == held - wanted:
             return proposed if enters or leaves else current
         if self._labeller.rule == "majority":
             return current
         kept = tuple(e for e in current if canonical([e])[0] not in leaves)
         return kept + tuple(e for e in proposed if canonical([e])[0] in enters)
+
+    def _preferred(
+        self, new: Entity, old: Entity, tables: Sequence[Mapping[Mention, float]]
+    ) -> bool:
+        """Return whether a span was called by its new type more often at each of w refreshes."""
+        if len(tables) <= self._settings.window:
+            return False
+        return all(
+            table.get((new.text, new.type), 0.0) > table.get((old.text, old.type), 0.0)
+            for table in tables[1:]
+        )
 
     def _moved(
         self, entity: Entity, tables: Sequence[Mapping[Mention, float]], direction: int

@@ -65,7 +65,11 @@ class LabelSet:
 
     @property
     def sureness(self) -> dict[str, tuple[float, ...]]:
-        """How sure each entity of a label is, by input id: its posterior, else its vote share."""
+        """How sure each entity of a label is, by input id.
+
+        Its posterior or its vote share, where the metric is of entities; of another metric the
+        confidence of the label.
+        """
         return {
             key: _sureness(label, self.posteriors.get(key, {}))
             for key, label in self.labels.items()
@@ -133,8 +137,8 @@ def derive_labels(
     """
     chosen: Mapping[str, Mapping[str, str]] = {}
     scored = found.reportable or type_scores_path(profile.store_path).exists()
-    if not scored and "type_posterior" in labeller.metrics:
-        labeller = replace(labeller, metric="entity_vote", combination=None)
+    if not scored:
+        labeller = without_types(labeller)
     retypes = scored and profile.confidence.type_rule == "posterior"
     weighs = "type_posterior" in labeller.metrics
     evidence = load_type_evidence(profile, domain, found) if retypes or weighs else None
@@ -162,7 +166,16 @@ def derive_labels(
     )
 
 
+def without_types(labeller: Labeller) -> Labeller:
+    """Return a labeller that needs no type scores: votes stand in for a metric that reads them."""
+    if "type_posterior" not in labeller.metrics:
+        return labeller
+    return replace(labeller, metric="entity_vote", combination=None)
+
+
 def _sureness(label: PseudoLabel, posteriors: PosteriorOf) -> tuple[float, ...]:
+    if label.metric not in ("type_posterior", "entity_vote"):
+        return (label.confidence,) * len(label.entities)
     votes = {(mention_key(entity.text), entity.type): share for entity, share in label.votes}
     known = {**votes, **posteriors}
     return tuple(known.get((mention_key(e.text), e.type), 0.0) for e in label.entities)

@@ -10,7 +10,7 @@ from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.refresh import Refresher, RefreshSettings
 from ccrl_cli.core.type_evidence import retype, spans_to_score
-from ccrl_cli.pipelines.labels import LabelSet, make_labeller
+from ccrl_cli.pipelines.labels import LabelSet, in_text, make_labeller, without_types
 from ccrl_cli.pipelines.type_scores import TypeAsker, weigh_scores
 from ccrl_cli.records import Parse
 from ccrl_cli.store.type_scores import TypeScores
@@ -50,7 +50,15 @@ def make_refresher(
         key: label for key, label in labels.labels.items() if key in inputs
     }
     labeller = make_labeller(profile, domain)
-    return Refresher(trained, labeller, settings, labels.chosen_types, labels.posteriors)
+    return Refresher(
+        trained,
+        labeller if labels.posteriors else without_types(labeller),
+        settings,
+        labels.chosen_types,
+        labels.posteriors,
+        fitted=lambda label: in_text(label, labels.examples[label.input_id]),
+        comparable=labels.by_policy,
+    )
 
 
 def make_type_renewal(

@@ -226,6 +226,10 @@ def _follow(
     ranks.wait_for_all()
 
 
+TEACHING = ("num_completions", "temperature", "top_p", "max_tokens")
+"""How completions are drawn, which a teacher follows."""
+
+
 def _digest(
     profile: Profile, labels: LabelSet, start: Start, variant: Variant | None = None
 ) -> str:
@@ -235,6 +239,8 @@ def _digest(
     parts = ["model", "prompt", "confidence", "curriculum", "reward", "training", "run.seed"]
     if profile.training.replay_share or profile.training.probe_source_size:
         parts.append("data.source")
+    if profile.curriculum.refresh_every_steps and profile.curriculum.refresh_from != "rollouts":
+        parts += [f"generation.{name}" for name in TEACHING]
     settings = section_digest(profile, *parts, without=FREE)
     facts = [
         f"{key}:{label.confidence!r}:{label.entities!r}:{label.abstained!r}"

@@ -12,7 +12,7 @@ from ccrl_cli.core.curriculum import CurriculumSampler, order_inputs
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import Domain
-from ccrl_cli.pipelines.labels import LabelSet, in_text
+from ccrl_cli.pipelines.labels import LabelSet
 from ccrl_cli.pipelines.plan import plan_schedule, training_order
 from ccrl_cli.pipelines.refresh import make_refresher, make_type_renewal
 from ccrl_cli.pipelines.start import Start
@@ -92,7 +92,6 @@ def prepare(job: Job, on_labels: Any) -> Prepared:
     from ccrl_cli.trainers.registry import trainer_backend
 
     profile, labels = job.profile, job.labels
-    _check_teacher(job)
     backend = trainer_backend(job.backend)
     settings = grpo_settings(profile, len(labels.labels))
     spec = policy_spec(profile, job.start)
@@ -120,24 +119,6 @@ def prepare(job: Job, on_labels: Any) -> Prepared:
         ),
     )
     return Prepared(job, backend, loaded, task, sampler, settings)
-
-
-def _check_teacher(job: Job) -> None:
-    """Refuse a teacher beside Unsloth's model: its decoding is not ours to switch adapters under.
-
-    Raises:
-        UsageError: the profile asks for both.
-    """
-    section = job.profile.curriculum
-    if (
-        job.backend == "unsloth"
-        and section.refresh_every_steps
-        and section.refresh_from != "rollouts"
-    ):
-        raise UsageError(
-            f"curriculum.refresh_from = {section.refresh_from} needs training.backend = trl",
-            hint="--set training.backend=trl, or curriculum.refresh_from=rollouts",
-        )
 
 
 def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
@@ -186,7 +167,7 @@ def _refresh(
 
     def remade(key: str, label: PseudoLabel) -> TrainInput:
         example, now = job.labels.examples[key], inputs[key]
-        made = maker.labelled(job.domain, example, in_text(label, example), now.prompt)
+        made = maker.labelled(job.domain, example, label, now.prompt)
         return replace(made, entities_before=now.entities_before)
 
     def prompts(key: str) -> list[str]:
@@ -198,9 +179,12 @@ def _refresh(
 
     def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
         rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
-        now = {key: in_text(v, job.labels.examples[key]) for key, v in refresher.labels.items()}
-        known = replace(job.labels, labels=now, posteriors=refresher.posteriors)
-        return order_inputs(confidence, order, ranks=known.ranks(profile), rng=rng)
+        now = replace(  # ranked among all labels, as at the start
+            job.labels,
+            labels={**job.labels.labels, **refresher.labels},
+            posteriors={**job.labels.posteriors, **refresher.posteriors},
+        )
+        return order_inputs(confidence, order, ranks=now.ranks(profile), rng=rng)
 
     return LabelRefresh(
         refresher,

@@ -76,7 +76,7 @@ PANELS = (
         "open_share",
         "Open share of the curriculum",
         "inputs that may be drawn (%)",
-        "Share of the inputs that the curriculum had opened, surest first.",
+        "Share of the inputs that the curriculum had opened.",
         scale=100.0,
         limits=(0, 104),
     ),

@@ -34,7 +34,7 @@ def confidence_figure(confidences: Sequence[float], metric: str) -> Figure:
             drawing,
             "confidence",
             "How sure the model was",
-            "The inputs by confidence of their pseudo-label; training opens them from the right.",
+            "The inputs by confidence of their pseudo-label.",
         )
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.refresh import Refresher
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling
-from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.loading import LoadedModel, free_memory
 from ccrl_cli.models.merging import merged_adapter
 from ccrl_cli.records import Parse, PseudoLabel
 from ccrl_cli.trainers import ranks
@@ -154,24 +156,17 @@ class LabelRefresh:
             self._teacher.load_state_dict(load_file(str(folder / TEACHER_FILE)))
 
     def _ask_teacher(self, step: int, model: Any) -> None:
-        """Draw completions of the inputs that may be drawn before the next refresh.
+        """Draw completions of every input, each process its share of them.
 
-        Each process takes its share of them.
+        Also of those that are not open yet: their labels and their place in the order are what
+        a refresh is for, and the habit of saying some types is that of all spans.
         """
-        schedule, every = self._sampler.schedule, self._refresher.settings.every_steps
-        last = min((step + every - 1) // self._settings.num_iterations, schedule.num_steps - 1)
-        asked = self._sampler.order[: schedule.num_open(last)]
-        mine = asked[ranks.rank() :: ranks.world_size()]
+        mine = self._sampler.order[ranks.rank() :: ranks.world_size()]
         answers: dict[str, tuple[list[Parse], list[float]]] = {}
         with self._teacher.applied(model):
             for first in range(0, len(mine), self._settings.batch_size):
                 batch = mine[first : first + self._settings.batch_size]
-                requests = [request for key in batch for request in self._requests(key, step)]
-                found = self._decode(model, requests, self._settings.sampling)
-                drawn: dict[str, list[Sample]] = {key: [] for key in batch}
-                for request in requests:  # of an input one by one, in order
-                    drawn[request.key[0]] += found[request.key]
-                for key, samples in drawn.items():
+                for key, samples in self._drawn(model, batch, step).items():
                     types = self._inputs[key].types
                     texts = [self._loaded.text(sample.token_ids) for sample in samples]
                     parses = [parse_completion(text, types) for text in texts]
@@ -184,6 +179,26 @@ class LabelRefresh:
             self._refresher.renew_types(*self._types.weigh(scored, parses_of))
         for key, (parses, logprobs) in answers.items():
             self._refresher.observe(key, parses, logprobs)
+
+    def _drawn(self, model: Any, batch: Sequence[str], step: int) -> dict[str, list[Sample]]:
+        """Return the teacher's answers about some inputs; when memory runs out, by halves."""
+        found: dict[Any, list[Sample]] | None
+        requests = [request for key in batch for request in self._requests(key, step)]
+        try:
+            found = self._decode(model, requests, self._settings.sampling)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            found = None
+        if found is None:  # outside of the except block: it holds what the failed attempt had
+            free_memory()
+            middle = len(batch) // 2
+            first = self._drawn(model, batch[:middle], step)
+            return first | self._drawn(model, batch[middle:], step)
+        answers: dict[str, list[Sample]] = {key: [] for key in batch}
+        for request in requests:  # of an input one by one, in order
+            answers[request.key[0]] += found[request.key]
+        return answers
 
     def _scored(self, model: Any, parses: Mapping[str, list[Parse]]) -> Mapping[str, Any]:
         """Return what the teacher says of types, if it is asked."""

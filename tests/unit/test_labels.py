@@ -79,6 +79,15 @@ def test_balance_ranks_by_votes_where_no_type_is_scored(tmp_path):
     assert labels.ranks(plain) is None
 
 
+def test_balance_follows_the_metric_within_a_type(tmp_path):
+    """A metric of whole labels ranks each entity by its label."""
+    values = ("confidence.type_rule=votes", "confidence.metric=self_consistency")
+    profile, domain = profile_in(tmp_path, *values)
+    labels = load_labels(profile, domain)
+    ((sure,),) = labels.sureness.values()
+    assert [sure] == list(labels.confidence.values())
+
+
 def test_a_metric_that_the_store_cannot_give_is_refused(tmp_path):
     values = ("confidence.type_rule=votes", "confidence.metric=logprob")
     profile, domain = profile_in(tmp_path, *values, logprob=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -245,6 +246,63 @@ def test_the_window_holds_renewed_types_back():
         refreshed = see(refresher, (some, A), (4 - some,))
         assert bool(refreshed.labels) is changed
     assert refresher.labels["x"].entities == (Entity("Ada", "city"),)
+
+
+def renewed(refresher, *groups, kind="city", sure=0.9):
+    refresher.renew_types({"x": {"Ada": kind}}, {"x": {("Ada", kind): sure}})
+    return see(refresher, *groups)
+
+
+def test_a_span_that_keeps_its_votes_changes_type_at_once():
+    """Its old type must not leave before the new one may enter: nothing would be left."""
+    refresher = typed(window=2)
+    assert not renewed(refresher, (3, A), (1,)).labels
+    assert refresher.labels["x"].entities == (A,)
+    assert renewed(refresher, (3, A), (1,)).labels["x"].entities == (Entity("Ada", "city"),)
+
+
+def test_a_type_that_was_named_once_changes_nothing():
+    refresher = typed(window=2)
+    for kind in ("city", "person", "city", "person"):
+        assert not renewed(refresher, (3, A), (1,), kind=kind).labels
+    assert refresher.labels["x"].entities == (A,)
+
+
+def test_a_span_without_votes_leaves_under_whatever_type():
+    refresher = typed(window=2)
+    assert not renewed(refresher, (1, A), (3,)).labels
+    assert renewed(refresher, (1, A), (3,)).labels["x"].entities == ()
+
+
+def test_evidence_of_types_is_part_of_the_state():
+    one, other = typed(), typed()
+    renewed(one, (3, A), (1,))
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    assert other.posteriors == one.posteriors == {"x": {("Ada", "city"): 0.9}}
+    assert see(other, (4, A)).confidence == see(one, (4, A)).confidence
+    assert other.labels == one.labels
+
+
+def test_votes_of_another_model_are_no_history():
+    """A label by another model: what the policy says first is where its votes begin."""
+    parses = answers((4, A))
+    labels = {"x": VOTE("x", parses, [None] * 4)}
+    refresher = Refresher(labels, VOTE, RefreshSettings(5, 1, "ema", 4), comparable=False)
+    assert not see(refresher, (2, A, B), (1, A), (1, B)).labels  # B at 3/4 from 0 in the store
+    assert see(refresher, (4, A, B)).labels["x"].entities == (A, B)
+
+
+def test_mentions_that_a_text_has_no_place_for_are_no_disagreement():
+    parses = answers((3, A, B), (1, A))
+    label = MAJORITY("x", parses, [None] * 4)
+    fitted = replace(label, entities=(A,))
+    settings = RefreshSettings(5, 1, "ema", 4)
+    refresher = Refresher(
+        {"x": fitted}, MAJORITY, settings, fitted=lambda v: replace(v, entities=(A,))
+    )
+    refreshed = see(refresher, (3, A, B), (1, A))
+    assert not refreshed.labels
+    assert refreshed.confidence["x"] == label.confidence == 0.75
 
 
 def test_types_of_a_stranger_are_refused():

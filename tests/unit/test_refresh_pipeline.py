@@ -13,8 +13,6 @@ from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.labels import load_labels
 from ccrl_cli.pipelines.refresh import make_refresher, make_type_renewal
 from ccrl_cli.pipelines.samples import load_samples
-from ccrl_cli.pipelines.start import Start
-from ccrl_cli.pipelines.training_setup import Job, prepare
 from ccrl_cli.pipelines.type_scores import score_types
 from ccrl_cli.reporting import NullReporter
 
@@ -89,18 +87,8 @@ def test_a_teacher_is_asked_for_types_as_the_store_was(tmp_path, monkeypatch, ca
     assert moved != posteriors
 
 
-def test_a_teacher_beside_unsloth_is_refused_before_anything_is_loaded(
-    tmp_path, monkeypatch, capsys
-):
-    pytest.importorskip("torch")
-    monkeypatch.chdir(tmp_path)
-    assert invoke(["generate", "--backend", "mock", "-q"]) == 0
-    capsys.readouterr()
+def test_a_teacher_beside_unsloth_is_refused():
     values = ["curriculum.refresh_every_steps=5", "curriculum.refresh_from=ema"]
-    profile = load_profile("quickstart", values).profile
-    domain = load_domain(profile, "target")
-    labels = load_labels(profile, domain)
-    nowhere = Start(tmp_path / "model", None, None, None)
-    job = Job(profile, domain, labels, nowhere, "unsloth", NullReporter())
-    with pytest.raises(UsageError, match=r"refresh_from = ema needs training\.backend = trl"):
-        prepare(job, print)
+    assert load_profile("quickstart", values)
+    with pytest.raises(UsageError, match=r"refresh_from 'ema' needs training\.backend 'trl'"):
+        load_profile("quickstart", [*values, "training.backend=unsloth"])
