@@ -72,12 +72,9 @@ def finished_arms(profile: Profile) -> tuple[FinishedArm, ...]:
     folder = arms_path(profile)
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        run = RunDirectory(path)
-        if not run.manifest_path.exists() or not run.evaluation_path.exists():
-            continue
-        mark = run.steps().get(ARM_STEP)
-        if mark is not None and run.read_manifest().get("arm") in RECIPES:
-            found.append(_read(run, mark.result))
+        arm = read_arm(RunDirectory(path))
+        if arm is not None:
+            found.append(arm)
     if not found:
         raise PreconditionError(
             f"no arm of {profile.run_path} is finished, so there is nothing to compare",
@@ -87,6 +84,20 @@ def finished_arms(profile: Profile) -> tuple[FinishedArm, ...]:
     found.sort(key=lambda item: (order.index(item.arm), item.seed))
     check_comparable(found)
     return tuple(found)
+
+
+def read_arm(run: RunDirectory) -> FinishedArm | None:
+    """Return the finished pair that a run directory holds; None if it holds none.
+
+    Raises:
+        IntegrityError: the run is damaged.
+    """
+    if not run.manifest_path.exists() or not run.evaluation_path.exists():
+        return None
+    mark = run.steps().get(ARM_STEP)
+    if mark is None or run.read_manifest().get("arm") not in RECIPES:
+        return None
+    return _read(run, mark.result)
 
 
 def check_comparable(found: Sequence[FinishedArm]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +18,20 @@ from ccrl_cli.core.statistics import (
     paired_bootstrap,
     seed_spread,
 )
-from ccrl_cli.pipelines.arm_runs import FinishedArm, LabelJudge, finished_arms
+from ccrl_cli.errors import IntegrityError
+from ccrl_cli.pipelines.arm_runs import (
+    FinishedArm,
+    LabelJudge,
+    check_comparable,
+    finished_arms,
+    read_arm,
+)
 from ccrl_cli.pipelines.arms import NAIVE, OURS, RECIPES, arms_path, chosen_pairs, pair_name
 from ccrl_cli.pipelines.domains import Role
 from ccrl_cli.pipelines.evaluate import ROLES
 from ccrl_cli.pipelines.published import PUBLISHED, WARNING, PublishedRow
 from ccrl_cli.pipelines.verdicts import Duel, verdict
+from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
@@ -128,10 +137,7 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
         reporter.warn(
             f"{len(missing)} runs are not finished in {arms_path(profile)}: {', '.join(missing)}"
         )
-    sizes: dict[str, int] = {role: len(found[0].counts[role]) for role in ROLES}
-    reportable = all(item.reportable for item in found)
-    ours = [duel for duel in duels if (duel.first, duel.second) == (OURS, NAIVE)]
-    text, caveats = verdict(ours, sizes, reportable=reportable, mode=found[0].modes["target"])
+    text, caveats = answer(found, duels)
     return CompareResult(
         headline=text,
         caveats=caveats,
@@ -141,9 +147,46 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
         published_warning=WARNING,
         missing=missing,
         modes={role: found[0].modes[role] for role in ROLES},
-        num_sentences=sizes,
-        reportable=reportable,
+        num_sentences=_sizes(found),
+        reportable=_reportable(found),
     )
+
+
+def answer(found: Sequence[FinishedArm], duels: Sequence[Duel]) -> tuple[str, tuple[str, ...]]:
+    """Return whether the curriculum won over naive-rl, in a sentence, and its caveats.
+
+    Args:
+        found: finished pairs, all of them comparable.
+        duels: what `all_duels` makes of them.
+    """
+    ours = [duel for duel in duels if (duel.first, duel.second) == (OURS, NAIVE)]
+    mode = found[0].modes["target"]
+    return verdict(ours, _sizes(found), reportable=_reportable(found), mode=mode)
+
+
+def answer_of(folders: Sequence[Path]) -> tuple[str, tuple[str, ...]] | None:
+    """Return the answer for the arms among some run directories, and its caveats.
+
+    Returns:
+        None where curriculum and naive-rl are not both among them, or cannot be compared: scores or
+        predictions are missing, other sentences were scored, or the budgets differ.
+    """
+    try:
+        found = [arm for path in folders if (arm := read_arm(RunDirectory(path))) is not None]
+        if not {OURS, NAIVE} <= {arm.arm for arm in found}:
+            return None
+        check_comparable(found)
+    except IntegrityError:
+        return None
+    return answer(found, all_duels(found, min(arm.seed for arm in found)))
+
+
+def _sizes(found: Sequence[FinishedArm]) -> dict[str, int]:
+    return {role: len(found[0].counts[role]) for role in ROLES}
+
+
+def _reportable(found: Sequence[FinishedArm]) -> bool:
+    return all(item.reportable for item in found)
 
 
 def _row(runs: Sequence[FinishedArm], judge: LabelJudge) -> ArmRow:

@@ -13,6 +13,7 @@ import numpy as np
 from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import CcrlError, PreconditionError
+from ccrl_cli.pipelines.compare import answer_of
 from ccrl_cli.pipelines.curriculum import learning_signals
 from ccrl_cli.pipelines.domains import load_domain
 from ccrl_cli.pipelines.evaluate import scores_other_adapter
@@ -24,13 +25,13 @@ from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
 from ccrl_cli.report.page import focus_of, render_page
 from ccrl_cli.report.values import ROLES, LabelBin, LabelFacts, RunFacts
+from ccrl_cli.report.verdict import Headline
 from ccrl_cli.store.atomic import write_text
 from ccrl_cli.store.predictions import read_predictions
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.report.verdict import Headline
     from ccrl_cli.reporting import Reporter
 
 
@@ -71,7 +72,9 @@ def report(
         folders: run directories; the first of the curriculum arm, else the first, is shown in full.
         output: file to write; None: ``report.html`` in the run's directory, or beside several.
         title: heading; None: what the first run's profile says, else the names of the runs.
-        compared: answer of a comparison of these runs; None: they are compared by their scores.
+        compared: answer of a comparison of these runs. None: curriculum and naive-rl are compared
+            as `ccrl baselines compare` does it, where both are here and comparable; other
+            runs by their scores.
         reporter: told of what could not be read.
 
     Raises:
@@ -93,7 +96,7 @@ def report(
         title=title or _title(runs),
         created=created,
         warnings=tuple(warnings),
-        compared=compared,
+        compared=compared or _tested(paths),
     )
     target = output or _place(paths)
     try:
@@ -111,6 +114,12 @@ def report(
         runs=tuple(run.name for run in runs),
         figures=page.figures,
     )
+
+
+def _tested(paths: Sequence[Path]) -> Headline | None:
+    """Return the tested answer of arms among the runs; None where there is none to be had."""
+    told = answer_of(paths)
+    return Headline(told[0], "open", told[1]) if told else None
 
 
 def _place(paths: Sequence[Path]) -> Path:

@@ -195,7 +195,7 @@ def comparison(
     if len(source) == len(seeds):
         parts.append(_ahead("source", source))
     number = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    return f"{_outcome(ours, other, target, source)} ({number}): {'; '.join(parts)}."
+    return f"{_outcome(ours, other, target, source)} ({number}, not tested): {'; '.join(parts)}."
 
 
 def _outcome(ours: str, other: str, target: Sequence[float], source: Sequence[float]) -> str:

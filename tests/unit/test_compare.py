@@ -15,7 +15,7 @@ from made_arms import arms_of, write_arm
 from ccrl_cli.core.statistics import holm, micro_f1
 from ccrl_cli.errors import IntegrityError, PreconditionError
 from ccrl_cli.pipelines.arm_runs import finished_arms
-from ccrl_cli.pipelines.compare import all_duels, compare, duel_names
+from ccrl_cli.pipelines.compare import all_duels, answer_of, compare, duel_names
 from ccrl_cli.reporting import NullReporter
 
 
@@ -127,6 +127,21 @@ def test_the_headline_says_who_won(tmp_path):
     assert not any("proves little" in text for text in found.caveats)
     assert any(text.startswith("One seed") for text in found.caveats)
     assert found.reportable
+
+
+def test_some_runs_are_compared_as_all_arms_are(tmp_path):
+    profile = arms_of(tmp_path)
+    good, bad = [(2, 0, 0)] * 350, [(0, 1, 2)] * 330 + [(2, 0, 0)] * 20
+    write_arm(profile, "curriculum", 0, good, good)
+    write_arm(profile, "naive-rl", 0, bad, bad)
+    ours, other = (item.run_dir for item in reversed(finished_arms(profile)))
+    assert answer_of([ours, other]) == (
+        compared(profile)[0].headline, compared(profile)[0].caveats
+    )  # fmt: skip
+    assert answer_of([ours]) is None
+    assert answer_of([ours, tmp_path]) is None
+    write_arm(profile, "naive-rl", 1, bad[1:], bad, digest="other")
+    assert answer_of([ours, other, other.with_name("naive-rl-seed1")]) is None
 
 
 def test_the_oracle_is_not_in_the_headline(tmp_path):

@@ -101,13 +101,13 @@ def test_arms_are_compared_over_their_common_seeds():
     # Target gaps +2 and −1: mean +0.5; source gaps −1 and +3: mean +1.
     assert comparison(results) == (
         "curriculum was ahead of naive-rl on average, in both domains, but not in every seed "
-        "(2 seeds): target F1 +0.5 points on average, ahead in 1 of 2; source F1 +1.0 points on "
-        "average, ahead in 1 of 2."
+        "(2 seeds, not tested): target F1 +0.5 points on average, ahead in 1 of 2; source F1 +1.0 "
+        "points on average, ahead in 1 of 2."
     )
     assert comparison(results[:3]) is None
     one = [ArmResult("curriculum", 0, 0.5, None), ArmResult("naive-rl", 0, 0.4, 0.1)]
     assert comparison(one) == (
-        "curriculum adapted more than naive-rl here (one seed): target F1 +10.0 points."
+        "curriculum adapted more than naive-rl here (one seed, not tested): target F1 +10.0 points."
     )
 
 
