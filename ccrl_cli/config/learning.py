@@ -156,6 +156,11 @@ class Curriculum(Section):
         default=False, description="Draw inputs less often whose groups had no reward spread."
     )
 
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether labels are refreshed from new completions, by a teacher."""
+        return self.refresh_every_steps > 0 and self.refresh_from != "rollouts"
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if any(late <= early for early, late in zip(self.shares, self.shares[1:], strict=False)):

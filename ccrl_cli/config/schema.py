@@ -358,8 +358,7 @@ class Profile(Section):
                 "curriculum.refresh_every_steps estimates confidence anew, which no calibrator "
                 "was fitted to: set confidence.calibrator = 'none'"
             )
-        teacher = self.curriculum.refresh_every_steps and self.curriculum.refresh_from != "rollouts"
-        if teacher and self.training.backend == "unsloth":
+        if self.curriculum.asks_teacher and self.training.backend == "unsloth":
             raise ValueError(
                 f"curriculum.refresh_from '{self.curriculum.refresh_from}' needs training.backend "
                 "'trl': Unsloth's decoding is not made for a teacher beside the policy"

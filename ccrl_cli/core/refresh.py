@@ -9,20 +9,18 @@ and leaves only after it fell over w refreshes. Every change is a record for the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from ccrl_cli.core.agreement import Labeller, PosteriorOf, canonical
 from ccrl_cli.core.alignment import mention_key
+from ccrl_cli.core.label_guard import Mention, Shares, guarded
 from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.records import Entity, Parse, PseudoLabel
 
 SOURCES = ("rollouts", "base", "ema")
 """Where evidence comes from: rollouts of the live policy, or one of the two teachers."""
-
-Mention = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +255,11 @@ class Refresher:
             ]
             for key, pairs in state["pending"].items()
         }
-        self._chosen_types = dict(state.get("chosen_types", self._chosen_types))
-        if "posteriors" in state:
-            self._posteriors = {
-                key: {(text, kind): value for text, kind, value in known}
-                for key, known in state["posteriors"].items()
-            }
+        self._chosen_types = dict(state["chosen_types"])
+        self._posteriors = {
+            key: {(text, kind): value for text, kind, value in known}
+            for key, known in state["posteriors"].items()
+        }
 
     def _update(
         self, key: str, parses: Sequence[Parse], logprobs: Sequence[float | None]
@@ -281,8 +278,15 @@ class Refresher:
         estimate = self._fitted(estimate)
         tables = [*self._history[key], _shares(estimate)][-self._settings.window - 1 :]
         self._history[key] = tables
-        spans = self._chosen_types.get(key, {})
-        entities = self._guarded(label.entities, estimate.entities, tables, spans)
+        entities = label.entities
+        if len(tables) > self._settings.window:
+            entities = guarded(
+                label.entities,
+                estimate.entities,
+                tables,
+                whole=self._labeller.rule == "majority",
+                spans=self._chosen_types.get(key, {}),
+            )
         sure = estimate.confidence
         if canonical(entities) != canonical(estimate.entities):
             sure = _confidence_in(entities, estimate, parses)
@@ -294,9 +298,7 @@ class Refresher:
         self._labels[key] = replace(self._labels[key], abstained=abstained)
         return self._record(key, label, tables)
 
-    def _record(
-        self, key: str, before: PseudoLabel, tables: Sequence[Mapping[Mention, float]]
-    ) -> dict[str, Any]:
+    def _record(self, key: str, before: PseudoLabel, tables: Sequence[Shares]) -> dict[str, Any]:
         after = self._labels[key]
         moved = set(canonical(before.entities)) ^ set(canonical(after.entities))
         return {
@@ -311,65 +313,6 @@ class Refresher:
             "confidence_before": before.confidence,
             "confidence_after": after.confidence,
         }
-
-    def _guarded(
-        self,
-        current: tuple[Entity, ...],
-        proposed: tuple[Entity, ...],
-        tables: Sequence[Mapping[Mention, float]],
-        spans: Collection[str],
-    ) -> tuple[Entity, ...]:
-        """Return the label that the guard allows; the proposed one if nothing holds it back.
-
-        With ``entity_vote`` every entity is judged alone, and a span whose type is chosen for it
-        changes type at once or not at all; a majority answer is taken as a whole or not at all.
-
-        Args:
-            current: the label as it is.
-            proposed: the label as it is estimated.
-            tables: vote shares, oldest first.
-            spans: spans (normalised text) whose types are chosen by evidence.
-        """
-        held, wanted = set(canonical(current)), set(canonical(proposed))
-        enters = {e for e in wanted - held if self._moved(e, tables, 1)}
-        leaves = {e for e in held - wanted if self._moved(e, tables, -1)}
-        for old in held - wanted:
-            for new in (e for e in wanted - held if e.text == old.text and e.text in spans):
-                swapped = self._preferred(new, old, tables)
-                (enters.add if swapped else enters.discard)(new)
-                (leaves.add if swapped else leaves.discard)(old)
-        if enters == wanted - held and leaves == held - wanted:
-            return proposed if enters or leaves else current
-        if self._labeller.rule == "majority":
-            return current
-        kept = tuple(e for e in current if canonical([e])[0] not in leaves)
-        return kept + tuple(e for e in proposed if canonical([e])[0] in enters)
-
-    def _preferred(
-        self, new: Entity, old: Entity, tables: Sequence[Mapping[Mention, float]]
-    ) -> bool:
-        """Return whether a span was called by its new type more often at each of w refreshes."""
-        if len(tables) <= self._settings.window:
-            return False
-        return all(
-            table.get((new.text, new.type), 0.0) > table.get((old.text, old.type), 0.0)
-            for table in tables[1:]
-        )
-
-    def _moved(
-        self, entity: Entity, tables: Sequence[Mapping[Mention, float]], direction: int
-    ) -> bool:
-        """Return whether a vote share went one way at each of w refreshes.
-
-        A share that is at its limit already (1 when rising, 0 when falling) may stay there.
-        """
-        if len(tables) <= self._settings.window:
-            return False
-        shares = [table.get((entity.text, entity.type), 0.0) for table in tables]
-        if direction < 0:
-            shares = [1.0 - share for share in shares]
-        pairs = pairwise(shares)
-        return shares[-1] > shares[0] and all(b > a or b == 1.0 for a, b in pairs)
 
 
 def _confidence_in(

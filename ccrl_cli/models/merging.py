@@ -37,6 +37,18 @@ def merged_adapter(model: Any, *, adapter: str = "default") -> Iterator[None]:
                 layer.merged_adapters.clear()
 
 
+@contextmanager
+def answering(model: Any) -> Iterator[None]:
+    """Put a model in eval mode with its adapter folded in, and back as it was afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with merged_adapter(model):
+            yield
+    finally:
+        model.train(was_training)
+
+
 def _lora_layers(model: Any, adapter: str) -> list[Any]:
     """Return the layers whose plain weights an adapter changes."""
     try:

@@ -279,9 +279,7 @@ def _request(
     seed = profile.run.seed
     return GenerationRequest(
         example.id,
-        tuple(
-            view.domain.prompt(example, sample=k, special_tokens=special) for k in range(way.votes)
-        ),
+        view.domain.sample_prompts(example, way.votes, special_tokens=special),
         tuple(derive_seed(seed, "vote", view.role, example.id, k) for k in range(way.votes)),
     )
 

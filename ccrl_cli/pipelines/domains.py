@@ -146,6 +146,14 @@ class Domain:
         )
         return tuple(dict(message) for message in messages)
 
+    def sample_prompts(
+        self, example: Example, count: int, *, special_tokens: Sequence[str] = ()
+    ) -> tuple[Prompt, ...]:
+        """Return the chat prompts of a sentence's samples 0 to count - 1, see `prompt`."""
+        return tuple(
+            self.prompt(example, sample=k, special_tokens=special_tokens) for k in range(count)
+        )
+
     def shown_names(self, example: Example, *, sample: int | None) -> TypeNames:
         """Return the names under which the prompt of a sentence lists the types."""
         if sample is None or not self.rename_types:

@@ -247,9 +247,7 @@ class _ModelRun:
         seed = self.profile.run.seed
         return GenerationRequest(
             example.id,
-            tuple(
-                self.domain.prompt(example, sample=k, special_tokens=special) for k in range(count)
-            ),
+            self.domain.sample_prompts(example, count, special_tokens=special),
             tuple(derive_seed(seed, "completion", self.model, example.id, k) for k in range(count)),
         )
 

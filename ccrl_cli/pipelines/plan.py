@@ -23,6 +23,8 @@ def training_order(
     profile: Profile,
     confidence: Mapping[str, float],
     ranks: Mapping[str, float] | None = None,
+    *,
+    threshold: float | None = None,
 ) -> tuple[str, ...]:
     """Return the inputs in the order in which a profile opens them, those below threshold left out.
 
@@ -30,12 +32,12 @@ def training_order(
         profile: the profile.
         confidence: confidence by input id.
         ranks: what is ordered by in its place (``LabelSet.ranks``).
+        threshold: in place of the profile's; 0 leaves none out.
     """
     section = profile.curriculum
     rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
-    return order_inputs(
-        confidence, section.order, threshold=section.threshold, ranks=ranks, rng=rng
-    )
+    limit = section.threshold if threshold is None else threshold
+    return order_inputs(confidence, section.order, threshold=limit, ranks=ranks, rng=rng)
 
 
 def planned_steps(profile: Profile, num_inputs: int) -> int:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import PosteriorOf
-from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.refresh import Refresher, RefreshSettings
-from ccrl_cli.core.type_evidence import retype, spans_to_score
+from ccrl_cli.core.type_evidence import retype
 from ccrl_cli.pipelines.labels import LabelSet, in_text, make_labeller, without_types
-from ccrl_cli.pipelines.type_scores import TypeAsker, weigh_scores
+from ccrl_cli.pipelines.type_scores import TypeAsker, spans_of, weigh_scores
 from ccrl_cli.records import Parse
 from ccrl_cli.store.type_scores import TypeScores
 
@@ -38,8 +37,8 @@ def make_refresher(
     section = profile.curriculum
     if not section.refresh_every_steps:
         return None
-    rollouts = section.refresh_from == "rollouts"
-    drawn = profile.training.num_generations if rollouts else profile.generation.num_completions
+    teacher = section.asks_teacher
+    drawn = profile.generation.num_completions if teacher else profile.training.num_generations
     settings = RefreshSettings(
         every_steps=section.refresh_every_steps,
         window=section.refresh_window,
@@ -72,11 +71,8 @@ def make_type_renewal(
         labels: labels as derived from the store; those of mock completions have no type scores.
         loaded: the policy.
     """
-    teaches = (
-        profile.curriculum.refresh_every_steps and profile.curriculum.refresh_from != "rollouts"
-    )
     scored = bool(labels.chosen_types or labels.posteriors)
-    if not (teaches and scored and profile.confidence.reads_type_scores):
+    if not (scored and profile.curriculum.asks_teacher):
         return None
     return TypeRenewal(profile, domain, labels, loaded)
 
@@ -101,7 +97,7 @@ class TypeRenewal:
         """
         asker = TypeAsker(self._profile, self._domain, replace(self._loaded, model=model))
         blank = asker.blank()
-        spans = {key: spans_to_score(Aligner(self._examples[key]), parses[key]) for key in parses}
+        spans = spans_of(self._examples, parses)
         scores = asker.score({key: self._examples[key].text for key in parses}, spans)
         name, types = self._profile.model.name, self._domain.labels
         return {key: TypeScores(key, name, {}, types, blank, scores[key]) for key in parses}

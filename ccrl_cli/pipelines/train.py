@@ -239,7 +239,7 @@ def _digest(
     parts = ["model", "prompt", "confidence", "curriculum", "reward", "training", "run.seed"]
     if profile.training.replay_share or profile.training.probe_source_size:
         parts.append("data.source")
-    if profile.curriculum.refresh_every_steps and profile.curriculum.refresh_from != "rollouts":
+    if profile.curriculum.asks_teacher:
         parts += [f"generation.{name}" for name in TEACHING]
     settings = section_digest(profile, *parts, without=FREE)
     facts = [

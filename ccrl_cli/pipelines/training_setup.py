@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ccrl_cli.core.curriculum import CurriculumSampler, order_inputs
+from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.domains import Domain
@@ -163,7 +163,6 @@ def _refresh(
     profile, generation = job.profile, job.profile.generation
     special = tuple(loaded.tokenizer.all_special_tokens)
     settings = grpo_settings(profile, len(job.labels.labels))
-    order = profile.curriculum.order
 
     def remade(key: str, label: PseudoLabel) -> TrainInput:
         example, now = job.labels.examples[key], inputs[key]
@@ -171,20 +170,17 @@ def _refresh(
         return replace(made, entities_before=now.entities_before)
 
     def prompts(key: str) -> list[str]:
-        asked = (
-            job.domain.prompt(job.labels.examples[key], sample=k, special_tokens=special)
-            for k in range(generation.num_completions)
-        )
+        example, count = job.labels.examples[key], generation.num_completions
+        asked = job.domain.sample_prompts(example, count, special_tokens=special)
         return [loaded.render(messages) for messages in asked]
 
     def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
-        rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
         now = replace(  # ranked among all labels, as at the start
             job.labels,
             labels={**job.labels.labels, **refresher.labels},
             posteriors={**job.labels.posteriors, **refresher.posteriors},
         )
-        return order_inputs(confidence, order, ranks=now.ranks(profile), rng=rng)
+        return training_order(profile, confidence, now.ranks(profile), threshold=0.0)
 
     return LabelRefresh(
         refresher,
@@ -201,7 +197,6 @@ def _refresh(
             batch_size=generation.batch_size,
             seed=settings.seed,
             last_step=settings.num_steps,
-            num_iterations=settings.num_iterations,
         ),
         on_labels,
         make_type_renewal(profile, job.domain, job.labels, loaded),

@@ -32,7 +32,7 @@ from ccrl_cli.store.type_scores import TypeScores, read_type_scores, type_scores
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.loading import LoadedModel
-    from ccrl_cli.records import Parse
+    from ccrl_cli.records import Example, Parse
     from ccrl_cli.reporting import Reporter
 
 INPUTS_A_CHUNK = 64
@@ -76,10 +76,7 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
     identity = {**score_identity(profile, domain), **_weights(start)}
     path = type_scores_path(profile.store_path)
     known = read_type_scores(path, profile.model.name, identity)
-    spans = {
-        key: spans_to_score(Aligner(found.examples[key]), parses)
-        for key, (parses, _) in found.samples.items()
-    }
+    spans = spans_of(found.examples, found.parses)
     owed = {key for key in spans if key not in known or _lacks(known[key], spans[key])}
     if owed:
         asker = _load_asker(profile, domain, start)
@@ -198,9 +195,8 @@ def _load(profile: Profile, domain: Domain, found: SampleSet) -> dict[str, TypeS
     known = read_type_scores(path, profile.model.name, score_identity(profile, domain))
     missing = 0
     scores: dict[str, TypeScores] = {}
-    for key, (parses, _) in found.samples.items():
+    for key, spans in spans_of(found.examples, found.parses).items():
         record = known.get(key)
-        spans = spans_to_score(Aligner(found.examples[key]), parses)
         if record is None or _lacks(record, spans) or record.types != domain.labels:
             missing += 1
             continue
@@ -224,6 +220,13 @@ def _load_asker(profile: Profile, domain: Domain, start: Start) -> TypeAsker:
         attention=profile.model.attention,
     )
     return TypeAsker(profile, domain, loaded)
+
+
+def spans_of(
+    examples: Mapping[str, Example], parses: Mapping[str, Sequence[Parse]]
+) -> dict[str, tuple[str, ...]]:
+    """Return the spans whose types are asked for: those that completions name, by input id."""
+    return {key: spans_to_score(Aligner(examples[key]), stated) for key, stated in parses.items()}
 
 
 class TypeAsker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -16,12 +16,14 @@ from ccrl_cli.core.refresh import Refresher
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling
 from ccrl_cli.models.loading import LoadedModel, free_memory
-from ccrl_cli.models.merging import merged_adapter
+from ccrl_cli.models.merging import answering
 from ccrl_cli.records import Parse, PseudoLabel
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.base import TrainInput
 from ccrl_cli.trainers.rollouts import Decoder, merged_decoder
 from ccrl_cli.trainers.teachers import EmaTeacher, make_teacher
+
+T = TypeVar("T")
 
 TEACHER_FILE = "teacher.safetensors"
 """Moving average of the adapter, inside a checkpoint."""
@@ -39,7 +41,6 @@ class TeacherSettings:
         batch_size: inputs in flight.
         seed: seed of the run.
         last_step: after this step there is nothing left to refresh for.
-        num_iterations: optimiser steps of one set of rollouts.
     """
 
     decay: float
@@ -49,7 +50,6 @@ class TeacherSettings:
     batch_size: int
     seed: int
     last_step: int
-    num_iterations: int = 1
 
 
 class TypeSource(Protocol):
@@ -162,23 +162,22 @@ class LabelRefresh:
         a refresh is for, and the habit of saying some types is that of all spans.
         """
         mine = self._sampler.order[ranks.rank() :: ranks.world_size()]
-        answers: dict[str, tuple[list[Parse], list[float]]] = {}
+        parses: dict[str, list[Parse]] = {}
+        logprobs: dict[str, list[float]] = {}
         with self._teacher.applied(model):
             for first in range(0, len(mine), self._settings.batch_size):
                 batch = mine[first : first + self._settings.batch_size]
                 for key, samples in self._drawn(model, batch, step).items():
                     types = self._inputs[key].types
                     texts = [self._loaded.text(sample.token_ids) for sample in samples]
-                    parses = [parse_completion(text, types) for text in texts]
-                    answers[key] = parses, [sample.mean_logprob for sample in samples]
-            scores = self._scored(model, {key: parses for key, (parses, _) in answers.items()})
-        answers = dict(ranks.gathered(list(answers.items())))
+                    parses[key] = [parse_completion(text, types) for text in texts]
+                    logprobs[key] = [sample.mean_logprob for sample in samples]
+            scores = self._scored(model, parses)
+        parses, logprobs = _everyones(parses), _everyones(logprobs)
         if self._types is not None:
-            parses_of = {key: parses for key, (parses, _) in answers.items()}
-            scored = dict(ranks.gathered(list(scores.items())))
-            self._refresher.renew_types(*self._types.weigh(scored, parses_of))
-        for key, (parses, logprobs) in answers.items():
-            self._refresher.observe(key, parses, logprobs)
+            self._refresher.renew_types(*self._types.weigh(_everyones(scores), parses))
+        for key, stated in parses.items():
+            self._refresher.observe(key, stated, logprobs[key])
 
     def _drawn(self, model: Any, batch: Sequence[str], step: int) -> dict[str, list[Sample]]:
         """Return the teacher's answers about some inputs; when memory runs out, by halves."""
@@ -204,13 +203,8 @@ class LabelRefresh:
         """Return what the teacher says of types, if it is asked."""
         if self._types is None or not parses:
             return {}
-        was_training = model.training
-        model.eval()
-        try:
-            with merged_adapter(model):
-                return self._types.score(model, parses)
-        finally:
-            model.train(was_training)
+        with answering(model):
+            return self._types.score(model, parses)
 
     def _requests(self, key: str, step: int) -> list[PromptRequest]:
         """Return what the teacher is asked of an input."""
@@ -222,3 +216,8 @@ class LabelRefresh:
             )
             for k, prompt in enumerate(self._settings.prompts(key))
         ]
+
+
+def _everyones(found: Mapping[str, T]) -> dict[str, T]:
+    """Return what all processes found, each for its share of the inputs."""
+    return dict(ranks.gathered(list(found.items())))

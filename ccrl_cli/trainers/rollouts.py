@@ -13,7 +13,7 @@ from ccrl_cli.core.seeds import derive_seed, uniform_stream
 from ccrl_cli.core.telemetry import RolloutRow
 from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
 from ccrl_cli.models.loading import LoadedModel
-from ccrl_cli.models.merging import merged_adapter
+from ccrl_cli.models.merging import answering
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.base import GrpoSettings, TrainInput, TrainTask
 
@@ -34,17 +34,12 @@ def merged_decoder(loaded: LoadedModel) -> Decoder:
     def decode(
         model: Any, requests: Sequence[PromptRequest], sampling: Sampling
     ) -> dict[Any, list[Sample]]:
-        was_training = model.training
-        model.eval()
-        try:
-            with merged_adapter(model):
-                return dict(
-                    decode_batch(
-                        model, requests, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
-                    )
+        with answering(model):
+            return dict(
+                decode_batch(
+                    model, requests, sampling, end_ids=loaded.end_ids, pad_id=loaded.pad_id
                 )
-        finally:
-            model.train(was_training)
+            )
 
     return decode
 

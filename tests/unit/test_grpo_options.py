@@ -165,7 +165,6 @@ def refreshing(loaded, settings, source: str, journal):
             batch_size=3,
             seed=settings.seed,
             last_step=settings.num_steps,
-            num_iterations=settings.num_iterations,
         ),
         journal.append,
     )
