@@ -23,7 +23,8 @@ from peers import load, random_8b
 
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.models import graphs
-from ccrl_cli.models.decoding import PromptRequest, Sampling, decode_batch, decoding_bytes
+from ccrl_cli.models.decoding import decode_batch
+from ccrl_cli.models.sampling import PromptRequest, Sampling, decoding_bytes
 
 
 def copy_bandwidth() -> float:

@@ -101,7 +101,7 @@ def _policy(arguments: argparse.Namespace) -> Any:
 def _task(loaded: Any, count: int) -> TrainTask:
     """Return inputs of the sample corpus, with its gold labels in the place of pseudo-labels."""
     from ccrl_cli.config.load import load_profile
-    from ccrl_cli.pipelines.domains import load_domain
+    from ccrl_cli.pipelines.common.domains import load_domain
 
     domain = load_domain(load_profile("quickstart").profile, "target")
     examples = domain.split("train").examples

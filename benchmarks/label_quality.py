@@ -40,12 +40,13 @@ from ccrl_cli.core.metrics import score_spans
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval, bootstrap_interval, count_array, paired_bootstrap
 from ccrl_cli.errors import CcrlError
-from ccrl_cli.pipelines.domains import Domain, load_domain
-from ccrl_cli.pipelines.generate import GenerateOptions, generate
-from ccrl_cli.pipelines.labels import in_text
-from ccrl_cli.pipelines.manifest import hardware, package_versions
-from ccrl_cli.pipelines.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.type_scores import TypeEvidence, load_type_evidence, score_types
+from ccrl_cli.pipelines.common.domains import Domain, load_domain
+from ccrl_cli.pipelines.common.manifest import hardware, package_versions
+from ccrl_cli.pipelines.generation.generate import GenerateOptions, generate
+from ccrl_cli.pipelines.generation.type_scores import score_types
+from ccrl_cli.pipelines.labelling.labels import in_text
+from ccrl_cli.pipelines.labelling.samples import SampleSet, load_samples
+from ccrl_cli.pipelines.labelling.type_evidence import TypeEvidence, load_type_evidence
 from ccrl_cli.records import Parse, PseudoLabel, Score
 
 TOP = (0.1, 0.2, 0.4, 0.6, 1.0)

@@ -12,8 +12,8 @@ import torch
 
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.generators.base import GenerationRequest
-from ccrl_cli.models.decoding import left_pad
 from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.sampling import left_pad
 
 #: Shape of Qwen3-8B, for a model of random weights: speed does not depend on their values.
 QWEN3_8B = {
@@ -31,7 +31,7 @@ QWEN3_8B = {
 def sample_requests(count: int, samples: int) -> list[GenerationRequest]:
     """Return prompts for sentences of the sample corpus, each asked for `samples` times."""
     from ccrl_cli.config.load import load_profile
-    from ccrl_cli.pipelines.domains import load_domain
+    from ccrl_cli.pipelines.common.domains import load_domain
 
     domain = load_domain(load_profile("quickstart").profile, "target")
     examples = domain.split("train").examples

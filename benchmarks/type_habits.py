@@ -20,8 +20,8 @@ from ccrl_cli.config.load import load_profile
 from ccrl_cli.core.alignment import mention_key
 from ccrl_cli.core.type_evidence import matched_habit, type_posterior
 from ccrl_cli.errors import CcrlError, PreconditionError
-from ccrl_cli.pipelines.domains import load_domain
-from ccrl_cli.pipelines.type_scores import score_identity
+from ccrl_cli.pipelines.common.domains import load_domain
+from ccrl_cli.pipelines.labelling.type_evidence import score_identity
 from ccrl_cli.store.type_scores import read_type_scores, type_scores_path
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)

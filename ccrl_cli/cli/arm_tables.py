@@ -11,8 +11,8 @@ from ccrl_cli.cli.output import format_table
 
 if TYPE_CHECKING:
     from ccrl_cli.core.statistics import Spread
-    from ccrl_cli.pipelines.compare import ArmRow, CompareResult
-    from ccrl_cli.pipelines.verdicts import Duel
+    from ccrl_cli.pipelines.comparison.compare import ArmRow, CompareResult
+    from ccrl_cli.pipelines.comparison.verdicts import Duel
 
 NO_MEASURE = "-"
 

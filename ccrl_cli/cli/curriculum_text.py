@@ -9,9 +9,9 @@ from ccrl_cli.cli.drawing import bars, plot, spread
 from ccrl_cli.cli.output import format_table
 
 if TYPE_CHECKING:
-    from ccrl_cli.pipelines.calibrate import CalibrationView, Measures
-    from ccrl_cli.pipelines.curriculum import CurriculumView, StageView
-    from ccrl_cli.pipelines.pacing import PacingView
+    from ccrl_cli.pipelines.curriculum.pacing import PacingView
+    from ccrl_cli.pipelines.curriculum.show import CurriculumView, StageView
+    from ccrl_cli.pipelines.labelling.calibrate import CalibrationView, Measures
 
 MAX_STAGES = 12
 MARKS = {

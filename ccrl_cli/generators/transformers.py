@@ -14,15 +14,9 @@ from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest, Message, SamplingSettings
 from ccrl_cli.models import graphs
 from ccrl_cli.models.constraint import TokenConstraint
-from ccrl_cli.models.decoding import (
-    PromptRequest,
-    Sample,
-    Sampling,
-    decode_batch,
-    decoding_bytes,
-    plan_batches,
-)
+from ccrl_cli.models.decoding import decode_batch, plan_batches
 from ccrl_cli.models.loading import LoadedModel, free_memory, load_model
+from ccrl_cli.models.sampling import PromptRequest, Sample, Sampling, decoding_bytes
 from ccrl_cli.records import Completion
 
 #: Share of the free GPU memory that keys, values and logits of a batch may take: the prompts' cache

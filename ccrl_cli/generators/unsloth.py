@@ -14,8 +14,8 @@ import torch
 
 from ccrl_cli.generators.base import SamplingSettings
 from ccrl_cli.generators.transformers import TransformersGenerator
-from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling
 from ccrl_cli.models.loading import choose_dtype, with_tokenizer
+from ccrl_cli.models.sampling import PromptRequest, Sample, Sampling
 from ccrl_cli.models.unsloth_first import import_unsloth, longest_context
 from ccrl_cli.models.whole import decode_whole
 

@@ -22,14 +22,6 @@ import numpy as np
 import torch
 
 from ccrl_cli.core.seeds import uniform_stream
-from ccrl_cli.models.decoding import (
-    COMPACT_BELOW,
-    PromptRequest,
-    Sample,
-    Sampling,
-    decoding_bytes,
-    left_pad,
-)
 from ccrl_cli.models.hardware import main_memory
 from ccrl_cli.models.recording import (
     StaticRunner,
@@ -37,6 +29,14 @@ from ccrl_cli.models.recording import (
     bucket_columns,
     bucket_rows,
     fingerprint,
+)
+from ccrl_cli.models.sampling import (
+    COMPACT_BELOW,
+    PromptRequest,
+    Sample,
+    Sampling,
+    decoding_bytes,
+    left_pad,
 )
 
 #: Steps between two looks at what was drawn: a look waits for the GPU.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ccrl_cli.models.decoding import Sampling, draw_tokens, token_logprobs
+from ccrl_cli.models.sampling import Sampling, draw_tokens, token_logprobs
 
 #: Columns (tokens) of the cache come in multiples of this.
 COLUMN_BLOCK = 128

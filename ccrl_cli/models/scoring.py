@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ccrl_cli.models.decoding import left_pad
 from ccrl_cli.models.loading import LoadedModel, free_memory
+from ccrl_cli.models.sampling import left_pad
 
 
 @dataclass(frozen=True, slots=True)

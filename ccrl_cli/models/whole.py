@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ccrl_cli.core.seeds import uniform_stream
-from ccrl_cli.models.decoding import (
+from ccrl_cli.models.sampling import (
     PromptRequest,
     Sample,
     Sampling,

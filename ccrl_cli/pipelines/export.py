@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.data.prompts import get_template
 from ccrl_cli.errors import PreconditionError, UsageError
-from ccrl_cli.pipelines.domains import load_domain
-from ccrl_cli.pipelines.evaluate import scores_other_adapter
-from ccrl_cli.pipelines.manifest import package_versions
-from ccrl_cli.pipelines.policy import find_policy
+from ccrl_cli.pipelines.common.domains import load_domain
+from ccrl_cli.pipelines.common.manifest import package_versions
+from ccrl_cli.pipelines.common.policy import find_policy
+from ccrl_cli.pipelines.evaluation.evaluate import scores_other_adapter
 from ccrl_cli.report.card import CardFacts, model_card
 from ccrl_cli.store.atomic import write_text
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.pipelines.policy import Policy
+    from ccrl_cli.pipelines.common.policy import Policy
     from ccrl_cli.reporting import Reporter
 
 

@@ -13,14 +13,14 @@ import numpy as np
 from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import CcrlError, PreconditionError
-from ccrl_cli.pipelines.compare import answer_of
-from ccrl_cli.pipelines.curriculum import learning_signals
-from ccrl_cli.pipelines.domains import load_domain
-from ccrl_cli.pipelines.evaluate import scores_other_adapter
-from ccrl_cli.pipelines.labels import load_labels
-from ccrl_cli.pipelines.quality import label_quality_by_bin, score_labels
-from ccrl_cli.pipelines.samples import load_samples
-from ccrl_cli.pipelines.trust import describe_auroc
+from ccrl_cli.pipelines.common.domains import load_domain
+from ccrl_cli.pipelines.comparison.compare import answer_of
+from ccrl_cli.pipelines.curriculum.show import learning_signals
+from ccrl_cli.pipelines.curriculum.trust import describe_auroc
+from ccrl_cli.pipelines.evaluation.evaluate import scores_other_adapter
+from ccrl_cli.pipelines.labelling.labels import load_labels
+from ccrl_cli.pipelines.labelling.quality import label_quality_by_bin, score_labels
+from ccrl_cli.pipelines.labelling.samples import load_samples
 from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
 from ccrl_cli.report.page import focus_of, render_page

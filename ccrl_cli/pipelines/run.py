@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.pipelines.curriculum import CurriculumView, show_curriculum
-from ccrl_cli.pipelines.evaluate import EvaluationResult, evaluate
-from ccrl_cli.pipelines.generate import GenerateOptions, GenerateResult, generate
+from ccrl_cli.pipelines.common.start import warmup_is_ready, warmup_path
+from ccrl_cli.pipelines.curriculum.show import CurriculumView, show_curriculum
+from ccrl_cli.pipelines.evaluation.evaluate import EvaluationResult, evaluate
+from ccrl_cli.pipelines.generation.generate import GenerateOptions, GenerateResult, generate
+from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
 from ccrl_cli.pipelines.report import report
-from ccrl_cli.pipelines.start import warmup_is_ready, warmup_path
-from ccrl_cli.pipelines.train import TrainOutcome, train
-from ccrl_cli.pipelines.type_scores import score_types_if_needed
-from ccrl_cli.pipelines.warmup import warmup
+from ccrl_cli.pipelines.training.outcome import TrainOutcome
+from ccrl_cli.pipelines.training.train import train
+from ccrl_cli.pipelines.training.warmup import warmup
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:

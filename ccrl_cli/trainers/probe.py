@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models.decoding import PromptRequest, Sampling, left_pad
 from ccrl_cli.models.loading import LoadedModel
+from ccrl_cli.models.sampling import PromptRequest, Sampling, left_pad
 from ccrl_cli.trainers.base import GrpoSettings, TrainInput, TrainTask
 from ccrl_cli.trainers.rollouts import Decoder, score_answer
 

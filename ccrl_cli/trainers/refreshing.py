@@ -14,9 +14,9 @@ from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.refresh import Refresher
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling
 from ccrl_cli.models.loading import LoadedModel, free_memory
 from ccrl_cli.models.merging import answering
+from ccrl_cli.models.sampling import PromptRequest, Sample, Sampling
 from ccrl_cli.records import Parse, PseudoLabel
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.base import TrainInput

@@ -11,9 +11,10 @@ from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.rewards import entity_f1, score
 from ccrl_cli.core.seeds import derive_seed, uniform_stream
 from ccrl_cli.core.telemetry import RolloutRow
-from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling, decode_batch
+from ccrl_cli.models.decoding import decode_batch
 from ccrl_cli.models.loading import LoadedModel
 from ccrl_cli.models.merging import answering
+from ccrl_cli.models.sampling import PromptRequest, Sample, Sampling
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.base import GrpoSettings, TrainInput, TrainTask
 

@@ -18,8 +18,8 @@ import torch  # noqa: E402
 
 from ccrl_cli.core.curriculum import CurriculumSampler  # noqa: E402
 from ccrl_cli.errors import UsageError  # noqa: E402
-from ccrl_cli.models.decoding import PromptRequest, Sample, Sampling  # noqa: E402
 from ccrl_cli.models.loading import LoadedModel, choose_dtype, with_tokenizer  # noqa: E402
+from ccrl_cli.models.sampling import PromptRequest, Sample, Sampling  # noqa: E402
 from ccrl_cli.models.whole import decode_whole  # noqa: E402
 from ccrl_cli.trainers.base import (  # noqa: E402
     GrpoSettings,

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from made_arms import arms_of, write_arm
-
 from ccrl_cli.cli.app import invoke
-from ccrl_cli.pipelines.arms import RECIPES
+from ccrl_cli.pipelines.comparison.arms import RECIPES
+from made_arms import arms_of, write_arm
 
 
 @pytest.fixture(autouse=True)

@@ -259,9 +259,9 @@ def test_type_scores_become_a_confidence(capsys):
     """With scores beside the store the metric needs no model; a wrong type is unsure."""
     from ccrl_cli.config.load import load_profile
     from ccrl_cli.core.alignment import Aligner
-    from ccrl_cli.pipelines.domains import load_domain
-    from ccrl_cli.pipelines.samples import load_samples
-    from ccrl_cli.pipelines.type_scores import score_identity
+    from ccrl_cli.pipelines.common.domains import load_domain
+    from ccrl_cli.pipelines.labelling.samples import load_samples
+    from ccrl_cli.pipelines.labelling.type_evidence import score_identity
     from ccrl_cli.store.type_scores import SpanScore, TypeScores, type_scores_path
 
     profile = load_profile("quickstart").profile

@@ -8,8 +8,8 @@ import pytest
 
 from ccrl_cli.cli.app import invoke
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.pipelines.doctor import _conflict
-from ccrl_cli.pipelines.memory import plan_memory
+from ccrl_cli.pipelines.machine.doctor import _conflict
+from ccrl_cli.pipelines.machine.memory import plan_memory
 
 
 def run(capsys, *words):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,8 @@ import pytest
 if any(importlib.util.find_spec(name) is None for name in ("matplotlib", "jinja2")):
     pytest.skip("needs matplotlib and jinja2", allow_module_level=True)
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from made_run import make_run
-
 from ccrl_cli.cli.app import invoke
+from made_run import make_run
 
 
 @pytest.fixture(scope="module")

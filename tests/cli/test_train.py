@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,9 @@ import pytest
 if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
     pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from tiny_chat import write_tiny_chat
-
 from ccrl_cli.cli.app import invoke
-from ccrl_cli.pipelines.training_journal import TrainingJournal
+from ccrl_cli.pipelines.training.journal import TrainingJournal
+from tiny_chat import write_tiny_chat
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.slow
 if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl")):
     pytest.skip("needs torch, transformers and trl", allow_module_level=True)
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 from answering_model import write_answering_model  # noqa: E402 (a marker comes first)
 
 STEPS = 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
@@ -12,12 +11,7 @@ from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location(
-    "loopback_hub", Path(__file__).parents[1] / "unit" / "loopback_hub.py"
-)
-loopback_hub = importlib.util.module_from_spec(_spec)
-sys.modules["loopback_hub"] = loopback_hub
-_spec.loader.exec_module(loopback_hub)
+import loopback_hub
 
 SIZE = 24_000_000
 WEIGHTS = random.Random(0).randbytes(SIZE)
@@ -160,7 +154,7 @@ def test_one_of_several_fails_and_the_others_come(hub, download):
 
 def test_all_tells_the_size_of_everything_first(hub, download):
     from ccrl_cli.models.references import parse_reference
-    from ccrl_cli.pipelines.download import _dataset_name, all_needs
+    from ccrl_cli.pipelines.machine.download import _dataset_name, all_needs
 
     needs = all_needs()
     for need in needs:

@@ -87,7 +87,8 @@ def complete_lines(path):
 
 NURSERY = """
 import os, signal, sys
-import ccrl_cli.cli.commands.generate, ccrl_cli.generators.mock, ccrl_cli.pipelines.generate
+import ccrl_cli.cli.commands.generate, ccrl_cli.generators.mock
+import ccrl_cli.pipelines.generation.generate
 from ccrl_cli.cli.app import invoke
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:

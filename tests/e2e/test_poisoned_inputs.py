@@ -183,7 +183,7 @@ class Exhausted:
 @pytest.mark.parametrize("kind", ["memory", "server", "silent"])
 def test_a_backend_that_fails_midway_is_partial(tmp_path, monkeypatch, capsys, after, code, kind):
     from ccrl_cli.errors import PreconditionError
-    from ccrl_cli.pipelines import generate as pipeline
+    from ccrl_cli.pipelines.generation import generate as pipeline
 
     errors = {
         "memory": MemoryError(),

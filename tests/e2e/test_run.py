@@ -16,7 +16,7 @@ import pytest
 
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.models.download import ensure_model
-from ccrl_cli.pipelines.evaluate import PHASES, ROLES
+from ccrl_cli.pipelines.evaluation.evaluate import PHASES, ROLES
 from ccrl_cli.reporting import NullReporter
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]

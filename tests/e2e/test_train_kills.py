@@ -17,10 +17,8 @@ import pytest
 if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
     pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from tiny_chat import write_tiny_chat
-
 from ccrl_cli.cli.app import invoke
+from tiny_chat import write_tiny_chat
 
 pytestmark = pytest.mark.slow
 

@@ -61,7 +61,7 @@ def plain_score(loaded, before, after):
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("batch_rows", [2, 64])
 def test_batches_equal_one_pass_a_text(loaded, question, batch_rows):
-    from ccrl_cli.pipelines.type_scores import score_spans
+    from ccrl_cli.pipelines.generation.type_scores import score_spans
 
     asked = [
         ("Ada Lovelace moved to Paris.", ("Ada Lovelace", "Paris")),
@@ -83,7 +83,7 @@ def test_batches_equal_one_pass_a_text(loaded, question, batch_rows):
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_small_model_knows_a_city_from_a_person(loaded, question):
-    from ccrl_cli.pipelines.type_scores import score_spans
+    from ccrl_cli.pipelines.generation.type_scores import score_spans
 
     form = prompt(loaded, question)
     text = "Ada Lovelace moved to Paris."

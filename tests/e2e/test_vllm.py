@@ -306,7 +306,7 @@ def test_constrained_answers_from_a_server(served, tmp_path):
     assert done.returncode == 0, done.stderr
     from ccrl_cli.config.load import load_profile
     from ccrl_cli.core.parsing import parse_completion
-    from ccrl_cli.pipelines.domains import load_domain
+    from ccrl_cli.pipelines.common.domains import load_domain
 
     by_name = load_domain(load_profile("quickstart").profile, "target").names.by_name
     ended = [c for r in records(store) for c in r["completions"] if c["finish"] == "stop"]

@@ -13,8 +13,8 @@ from ccrl_cli.cli.output import duration, format_table
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.pipelines.baselines import ArmRun
-    from ccrl_cli.pipelines.compare import CompareResult
+    from ccrl_cli.pipelines.comparison.baselines import ArmRun
+    from ccrl_cli.pipelines.comparison.compare import CompareResult
 
 app = new_group("Training recipes compared at equal update budgets, over seeds.")
 
@@ -50,7 +50,7 @@ Latex = Annotated[
 @command(app, "list")
 def show_arms(invocation: Invocation) -> None:
     """Say what each arm does, and which of them the profile runs."""
-    from ccrl_cli.pipelines.arms import RECIPES, chosen_arms
+    from ccrl_cli.pipelines.comparison.arms import RECIPES, chosen_arms
 
     profile = invocation.load().profile
     chosen = chosen_arms(profile)
@@ -74,10 +74,10 @@ def run(
     overwrite: Overwrite = False,
 ) -> None:
     """Train and score one arm with one seed; what is done is not done again."""
-    from ccrl_cli.pipelines.arms import find_recipe
+    from ccrl_cli.pipelines.comparison.arms import find_recipe
 
     find_recipe(arm)  # a wrong name is said before anything heavy is imported
-    from ccrl_cli.pipelines.baselines import run_one
+    from ccrl_cli.pipelines.comparison.baselines import run_one
 
     loaded = invocation.load()
     result = run_one(
@@ -98,7 +98,7 @@ def run(
 @command(app, "worker", hidden=True)
 def worker(invocation: Invocation, overwrite: Overwrite = False) -> None:
     """Work off arms that `run-all --parallel` sends; not for calling by hand."""
-    from ccrl_cli.pipelines.workers import serve
+    from ccrl_cli.pipelines.comparison.workers import serve
 
     served = serve(invocation.load().profile, overwrite=overwrite, reporter=invocation.reporter)
     invocation.finish({"served": served}, text="")
@@ -115,13 +115,13 @@ def run_all(
     profile = loaded.profile
     names = _names(arms)
     if parallel > 1:
-        from ccrl_cli.pipelines.workers import run_parallel
+        from ccrl_cli.pipelines.comparison.workers import run_parallel
 
         runs = run_parallel(
             profile, parallel, arms=names, overwrite=overwrite, reporter=invocation.reporter
         )
     else:
-        from ccrl_cli.pipelines.baselines import run_all as run_queue
+        from ccrl_cli.pipelines.comparison.baselines import run_all as run_queue
 
         runs = run_queue(
             profile,
@@ -177,7 +177,7 @@ def _names(arms: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _compare(invocation: Invocation, profile: Profile, arms: Sequence[str] = ()) -> CompareResult:
-    from ccrl_cli.pipelines.compare import compare as run_compare
+    from ccrl_cli.pipelines.comparison.compare import compare as run_compare
 
     return run_compare(profile, arms=arms, reporter=invocation.reporter)
 
@@ -185,8 +185,8 @@ def _compare(invocation: Invocation, profile: Profile, arms: Sequence[str] = ())
 def _page(invocation: Invocation, profile: Profile, result: CompareResult) -> str | None:
     """Write the page of all arms; None, and a warning, where that is not possible."""
     from ccrl_cli.errors import PreconditionError
-    from ccrl_cli.pipelines.arm_runs import finished_arms
-    from ccrl_cli.pipelines.arms import NAIVE, OURS, arms_path
+    from ccrl_cli.pipelines.comparison.arm_runs import finished_arms
+    from ccrl_cli.pipelines.comparison.arms import NAIVE, OURS, arms_path
     from ccrl_cli.pipelines.report import report
     from ccrl_cli.report.verdict import Headline
 

@@ -72,7 +72,7 @@ def show(
 ) -> None:
     """Show confidence, how far it can be trusted, and what each stage of training will open."""
     from ccrl_cli.cli.curriculum_text import show_lines
-    from ccrl_cli.pipelines.curriculum import show_curriculum
+    from ccrl_cli.pipelines.curriculum.show import show_curriculum
 
     profile = invocation.load().profile
     if invocation.flags["training.epochs"] is not None and profile.training.max_steps is not None:
@@ -97,7 +97,7 @@ def show(
 def plot(invocation: Invocation, output: Picture = None) -> None:
     """Compare all pacings over the steps of this run, and show what its training opened."""
     from ccrl_cli.cli.curriculum_text import plot_lines
-    from ccrl_cli.pipelines.pacing import compare_pacings, draw_pacings
+    from ccrl_cli.pipelines.curriculum.pacing import compare_pacings, draw_pacings
 
     if output is not None:
         from ccrl_cli.report.learning_figures import check_figure_path
@@ -119,8 +119,8 @@ def score(invocation: Invocation, split: AnySplit = "train") -> None:
 
     The scores lie beside the store; what is there already is not scored again.
     """
-    from ccrl_cli.pipelines.domains import parse_split
-    from ccrl_cli.pipelines.type_scores import score_types
+    from ccrl_cli.pipelines.common.domains import parse_split
+    from ccrl_cli.pipelines.generation.type_scores import score_types
 
     inputs = parse_split(split)
     result = score_types(invocation.load().profile, inputs, reporter=invocation.reporter)
@@ -144,9 +144,9 @@ def calibrate(
 ) -> None:
     """Fit confidence to correctness on half of a labelled split, and measure on the other half."""
     from ccrl_cli.cli.curriculum_text import calibration_lines
-    from ccrl_cli.pipelines.calibrate import calibrate as fit
-    from ccrl_cli.pipelines.calibrate import draw_reliability
-    from ccrl_cli.pipelines.domains import parse_split
+    from ccrl_cli.pipelines.common.domains import parse_split
+    from ccrl_cli.pipelines.labelling.calibrate import calibrate as fit
+    from ccrl_cli.pipelines.labelling.calibrate import draw_reliability
 
     if output is not None:
         from ccrl_cli.report.learning_figures import check_figure_path

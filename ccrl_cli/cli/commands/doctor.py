@@ -10,8 +10,8 @@ from ccrl_cli.cli.options import Invocation, command, new_app
 from ccrl_cli.cli.output import format_table
 
 if TYPE_CHECKING:
-    from ccrl_cli.pipelines.doctor import DoctorResult
-    from ccrl_cli.pipelines.memory import ModelPlan
+    from ccrl_cli.pipelines.machine.doctor import DoctorResult
+    from ccrl_cli.pipelines.machine.memory import ModelPlan
 
 app = new_app()
 
@@ -33,7 +33,7 @@ def doctor(invocation: Invocation, memory_gib: Memory = None) -> None:
     Packages and their conflicts, GPU, free disk, backends and why or why not, and for each model
     of the profile the memory of generation and training, with the settings that would make it fit.
     """
-    from ccrl_cli.pipelines.doctor import doctor as run
+    from ccrl_cli.pipelines.machine.doctor import doctor as run
 
     result = run(invocation.load().profile, memory_gib=memory_gib)
     for problem in result.problems:

@@ -11,7 +11,7 @@ from ccrl_cli.cli.output import format_table
 from ccrl_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from ccrl_cli.pipelines.download import DownloadResult, Item, Need
+    from ccrl_cli.pipelines.machine.download import DownloadResult, Item, Need
 
 app = new_app()
 
@@ -42,7 +42,7 @@ def download(
 
     Sizes are shown first, checksums are verified, an interrupted download goes on.
     """
-    from ccrl_cli.pipelines.download import download as run
+    from ccrl_cli.pipelines.machine.download import download as run
 
     needs = _needs(invocation, models or [], all_)
     result = run(needs, reporter=invocation.reporter, dry_run=dry_run, offline=offline)
@@ -57,7 +57,7 @@ def download(
 
 
 def _needs(invocation: Invocation, models: list[str], all_: bool) -> tuple[Need, ...]:
-    from ccrl_cli.pipelines.download import Need, all_needs, profile_needs
+    from ccrl_cli.pipelines.machine.download import Need, all_needs, profile_needs
 
     if models and all_:
         raise UsageError("--all and named models exclude each other", hint="give one of them")

@@ -13,8 +13,8 @@ from ccrl_cli.cli.options import Invocation, command, new_app, setting
 from ccrl_cli.cli.output import format_table
 
 if TYPE_CHECKING:
-    from ccrl_cli.pipelines.evaluate import DomainEvaluation, EvaluationResult
-    from ccrl_cli.pipelines.scoring import Scores
+    from ccrl_cli.pipelines.evaluation.evaluate import DomainEvaluation, EvaluationResult
+    from ccrl_cli.pipelines.evaluation.scoring import Scores
 
 app = new_app()
 
@@ -92,8 +92,8 @@ def evaluate(  # noqa: PLR0913 (its parameters are flags)
     if predictions is not None or gold is not None:
         _score_files(invocation, predictions, gold, errors)
         return
-    from ccrl_cli.pipelines.evaluate import PHASES, ROLES
-    from ccrl_cli.pipelines.evaluate import evaluate as run
+    from ccrl_cli.pipelines.evaluation.evaluate import PHASES, ROLES
+    from ccrl_cli.pipelines.evaluation.evaluate import evaluate as run
 
     loaded = invocation.load()
     result = run(
@@ -120,7 +120,7 @@ def _score_files(
 ) -> None:
     """Score a file of predictions against a file of gold labels."""
     from ccrl_cli.errors import UsageError
-    from ccrl_cli.pipelines.foreign import score_files
+    from ccrl_cli.pipelines.evaluation.score_file import score_files
 
     if predictions is None or gold is None:
         raise UsageError(

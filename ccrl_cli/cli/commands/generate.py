@@ -69,10 +69,10 @@ def generate(  # noqa: PLR0913 (each is a flag)
 
     Where labels read type scores (confidence.type_rule, metric type_posterior), they are made last.
     """
-    from ccrl_cli.pipelines.domains import parse_split
-    from ccrl_cli.pipelines.generate import GenerateOptions
-    from ccrl_cli.pipelines.generate import generate as run
-    from ccrl_cli.pipelines.type_scores import score_types_if_needed
+    from ccrl_cli.pipelines.common.domains import parse_split
+    from ccrl_cli.pipelines.generation.generate import GenerateOptions
+    from ccrl_cli.pipelines.generation.generate import generate as run
+    from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
     from ccrl_cli.store.shards import parse_shard
 
     loaded = invocation.load()

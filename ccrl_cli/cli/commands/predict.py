@@ -68,8 +68,8 @@ def predict(
     A mention that the text does not hold stands apart under "hallucinated"; an answer that cannot
     be read has the outcome "invalid".
     """
-    from ccrl_cli.pipelines.predict import PredictOptions
-    from ccrl_cli.pipelines.predict import predict as run
+    from ccrl_cli.pipelines.evaluation.predict import PredictOptions
+    from ccrl_cli.pipelines.evaluation.predict import predict as run
 
     inputs = _inputs(texts, file)
     options = PredictOptions(adapter, _listed(types), piece)

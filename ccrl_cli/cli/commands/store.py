@@ -55,7 +55,7 @@ Models = Annotated[
 @command(app, "info")
 def info(invocation: Invocation, store: Store = None) -> None:
     """Count records by model, settings and K."""
-    from ccrl_cli.pipelines.store import info as run
+    from ccrl_cli.pipelines.generation.store import info as run
 
     found = run(store or invocation.load().profile.store_path, reporter=invocation.reporter)
     rows = [
@@ -82,7 +82,7 @@ def info(invocation: Invocation, store: Store = None) -> None:
 @command(app, "verify")
 def verify(invocation: Invocation, store: Store = None, repair: Repair = False) -> None:
     """Check every line; exit 5 if one is bad, unless it is moved to a side file."""
-    from ccrl_cli.pipelines.store import verify as run
+    from ccrl_cli.pipelines.generation.store import verify as run
 
     path = store or invocation.load().profile.store_path
     found = run(path, repair=repair, reporter=invocation.reporter)
@@ -101,7 +101,7 @@ def verify(invocation: Invocation, store: Store = None, repair: Repair = False) 
 @command(app, "merge")
 def merge(invocation: Invocation, sources: Sources = None, output: Into = None) -> None:
     """Merge shards into the store; in any order, and again, with the same result."""
-    from ccrl_cli.pipelines.store import merge as run
+    from ccrl_cli.pipelines.generation.store import merge as run
 
     path = output or invocation.load().profile.store_path
     report = run(sources or (), path, reporter=invocation.reporter)
@@ -123,7 +123,7 @@ def export(
     model: Models = None,
 ) -> None:
     """Write records with their labels as JSON Lines or Parquet, for `datasets` and others."""
-    from ccrl_cli.pipelines.store import export as run
+    from ccrl_cli.pipelines.generation.store import export as run
 
     report = run(
         store or invocation.load().profile.store_path,

@@ -43,7 +43,7 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m ccrl_cli train
     """
     from ccrl_cli.cli.output import format_table
-    from ccrl_cli.pipelines.train import train_shared
+    from ccrl_cli.pipelines.training.train import train_shared
 
     flags = invocation.flags
     if flags[EPOCHS.key] is not None and flags[STEPS.key] is None:
@@ -52,8 +52,8 @@ def train(
     loaded = invocation.load()
     profile, variant = loaded.profile, None
     if arm is not None:
-        from ccrl_cli.pipelines.arms import find_recipe, with_values
-        from ccrl_cli.pipelines.baselines import variant_of
+        from ccrl_cli.pipelines.comparison.arms import find_recipe, with_values
+        from ccrl_cli.pipelines.comparison.baselines import variant_of
 
         recipe = find_recipe(arm)
         variant = variant_of(recipe)

@@ -21,7 +21,7 @@ FromScratch = Annotated[
 @command(app, "warmup", METHOD, EPOCHS, STEPS)
 def warmup(invocation: Invocation, from_scratch: FromScratch = False) -> None:
     """Fine-tune the model on the labelled source domain: the start of small-model runs."""
-    from ccrl_cli.pipelines.warmup import warmup as run
+    from ccrl_cli.pipelines.training.warmup import warmup as run
 
     changes = {"model__adapter": ""} if from_scratch else {}
     loaded = invocation.load(warmup__enabled=True, **changes)

@@ -1,0 +1,1 @@
+"""What a profile means: sentences, prompts, weights, manifest."""

@@ -1,0 +1,1 @@
+"""From recipes and seeds to a tested answer."""

@@ -1,0 +1,304 @@
+"""Several arms at once: worker processes that take one pair after the other from a queue.
+
+A worker keeps Python, its libraries and their compiled code loaded, which can take longer than a
+small arm. Pairs reach it as JSON lines on its standard input, results come back as JSON lines on
+its standard output; what it says goes to a log. Where there are several GPUs, workers take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ccrl_cli.config.dump import to_toml
+from ccrl_cli.errors import CcrlError, GpuMemoryError, UsageError
+from ccrl_cli.models.hardware import count_gpus
+from ccrl_cli.pipelines.comparison.arms import arm_profile, arms_path, chosen_pairs
+from ccrl_cli.pipelines.comparison.baselines import ArmRun, failed_pair, prepare, run_arm
+from ccrl_cli.store.atomic import write_text
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.reporting import Reporter
+
+SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_STOP = 30.0
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A worker process, and the pair that it works on."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    lines: queue.SimpleQueue[bytes] = field(default_factory=queue.SimpleQueue)
+    slot: int = 0
+    pair: tuple[str, int] | None = None
+    began: float = 0.0
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._read, daemon=True, name="worker-lines").start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with suppress(OSError, ValueError):
+            for line in self.process.stdout:
+                self.lines.put(line)
+
+    def give(self, pair: tuple[str, int]) -> None:
+        """Send a pair; a worker that is gone is found out when its result is asked for."""
+        self.pair, self.began = pair, time.perf_counter()
+        line = json.dumps({"arm": pair[0], "seed": pair[1]}) + "\n"
+        with suppress(OSError, ValueError):
+            assert self.process.stdin is not None
+            self.process.stdin.write(line.encode())
+            self.process.stdin.flush()
+
+    def take(self) -> dict[str, Any] | None:
+        """Return the result of its pair, if it is there."""
+        with suppress(queue.Empty):
+            while True:
+                line = self.lines.get_nowait()
+                with suppress(ValueError):
+                    found = json.loads(line)
+                    if isinstance(found, dict) and "status" in found:
+                        return found
+        return None
+
+
+def run_parallel(
+    profile: Profile,
+    num_workers: int,
+    *,
+    arms: Sequence[str] = (),
+    overwrite: bool = False,
+    reporter: Reporter,
+) -> tuple[ArmRun, ...]:
+    """Run every arm over every seed, some at a time, each in one of a few worker processes.
+
+    What the arms share is made here first. A worker ends by itself when this process is gone, and
+    one that dies takes its pair with it: another takes its place. A pair that finds too little GPU
+    memory beside others is tried once more at the end, with the GPU to itself.
+
+    Args:
+        profile: what all arms are derived from.
+        num_workers: processes at a time.
+        arms: names; empty: those of ``baselines.arms``.
+        overwrite: train again where an arm was trained with other settings.
+        reporter: told when an arm ends.
+
+    Raises:
+        UsageError: an arm is unknown or cannot be derived.
+        CcrlError: what generation, warm-up or the score before training raise.
+    """
+    pairs = chosen_pairs(profile, arms)
+    for arm, seed in pairs:
+        arm_profile(profile, arm, seed)
+    start = prepare(profile, reporter=reporter)
+    if "torch" in sys.modules:
+        from ccrl_cli.models.loading import free_memory
+
+        free_memory()
+    recipe = arms_path(profile) / "profile.toml"
+    write_text(recipe, to_toml(profile))
+    places = _gpu_places()
+    waiting = deque(pairs[1:])
+    crowded: list[tuple[str, int]] = []
+    workers: list[_Worker] = []
+    found: dict[tuple[str, int], ArmRun] = {pairs[0]: start}
+    with reporter.progress(len(pairs), "arms", unit="runs") as progress:
+        progress.advance(1)
+        try:
+            while waiting or crowded or any(worker.pair for worker in workers):
+                busy = sum(worker.pair is not None for worker in workers)
+                if crowded and not waiting and not busy:
+                    _stop(workers)  # each still holds a little of the GPU
+                    workers.clear()
+                    num_workers = max(1, len(places))
+                    waiting.extend(crowded)
+                    crowded.clear()
+                while len(workers) < min(num_workers, busy + len(waiting)):
+                    slot = min(set(range(num_workers)) - {worker.slot for worker in workers})
+                    log = recipe.with_name(f"worker-{slot + 1}.log")
+                    place = places[slot % len(places)] if places else None
+                    workers.append(_start(recipe, log, place, overwrite=overwrite))
+                    workers[-1].slot = slot
+                for worker in list(workers):
+                    gone = worker.process.poll() is not None
+                    answer = worker.take()
+                    if worker.pair and _lacked_room(answer) and num_workers > max(1, len(places)):
+                        arm, seed = worker.pair
+                        reporter.warn(
+                            f"{arm} with seed {seed} found too little GPU memory beside others: "
+                            "it runs again at the end, with a GPU to itself"
+                        )
+                        crowded.append(worker.pair)
+                        worker.pair = answer = None
+                    if worker.pair and (answer or gone):
+                        found[worker.pair] = _ended(profile, worker, answer or {}, reporter)
+                        worker.pair = None
+                        progress.advance(1)
+                    if gone:
+                        workers.remove(worker)
+                    elif worker.pair is None and waiting:
+                        worker.give(waiting.popleft())
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        finally:
+            _stop(workers)
+    return tuple(found[pair] for pair in pairs)
+
+
+def _lacked_room(answer: dict[str, Any] | None) -> bool:
+    return answer is not None and answer.get("cause") == GpuMemoryError.kind
+
+
+def _gpu_places() -> list[str]:
+    """Return the names of the GPUs that workers take turns on; none where there is no choice."""
+    stated = os.environ.get(VISIBLE)
+    if stated is None:
+        names = [str(index) for index in range(count_gpus())]
+    else:
+        names = [name for name in stated.split(",") if name]
+    return names if len(names) > 1 else []
+
+
+def _start(recipe: Path, log: Path, place: str | None, *, overwrite: bool) -> _Worker:
+    words = [sys.executable, "-m", "ccrl_cli", "baselines", "worker", "--profile", str(recipe)]
+    words += ["--overwrite"] * overwrite
+    environment = {**os.environ, VISIBLE: place} if place is not None else None
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            env=environment,
+        )
+    return _Worker(process, log)
+
+
+def _ended(profile: Profile, worker: _Worker, answer: dict[str, Any], reporter: Reporter) -> ArmRun:
+    """Return what a pair came to; a log says why a worker died."""
+    assert worker.pair is not None
+    arm, seed = worker.pair
+    seconds = round(time.perf_counter() - worker.began, 1)
+    run = ArmRun(**answer) if answer else None
+    if run is not None and run.status != "failed":
+        return run
+    told = run.message if run else f"its process ended with {worker.process.returncode}"
+    reporter.warn(f"{arm} with seed {seed} failed: {told}")
+    if run is not None:
+        return run
+    return failed_pair(profile, arm, seed, seconds, CcrlError(str(told), hint=f"see {worker.log}"))
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    """Let idle workers end, ask busy ones to stop at a safe place; kill those that do not."""
+    for worker in workers:
+        with suppress(OSError):
+            if worker.pair is not None:
+                worker.process.terminate()
+            if worker.process.stdin is not None:
+                worker.process.stdin.close()
+    end = time.monotonic() + SECONDS_TO_STOP
+    for worker in workers:
+        try:
+            worker.process.wait(timeout=max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+
+
+def serve(profile: Profile, *, overwrite: bool, reporter: Reporter) -> int:
+    """Work off pairs from standard input, one JSON line each; return how many there were.
+
+    Ends with the input. When it ends while a pair is under way, the parent is gone: this process
+    then interrupts itself, and what is finished is safe.
+
+    Args:
+        profile: what all arms are derived from; what they share is there.
+        overwrite: train again where an arm was trained with other settings.
+        reporter: told of progress.
+
+    Raises:
+        UsageError: a line is no pair.
+    """
+    from ccrl_cli.models.loading import free_memory, require_training_packages
+
+    require_training_packages()
+    served = 0
+    busy = threading.Event()
+    for arm, seed in _pairs_from_stdin(busy):
+        began = time.perf_counter()
+        try:
+            run = run_arm(profile, arm, seed, overwrite=overwrite, reporter=reporter)
+        except CcrlError as error:
+            reporter.warn(f"{arm} with seed {seed} failed: {error.message}")
+            run = failed_pair(profile, arm, seed, time.perf_counter() - began, error)
+        free_memory()  # the next arm, or another worker on the same GPU, may want it
+        busy.clear()
+        sys.stdout.write(json.dumps(asdict(run)) + "\n")
+        sys.stdout.flush()
+        served += 1
+    return served
+
+
+def _pairs_from_stdin(busy: threading.Event) -> Iterator[tuple[str, int]]:
+    """Yield the pairs of standard input; interrupt the process if it ends while one is busy.
+
+    Args:
+        busy: set here before a pair is handed out, cleared by whoever has done it.
+    """
+    ended = threading.Event()
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        rest = b""
+        with suppress(OSError, ValueError):
+            while chunk := os.read(0, 4096):
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    lines.put(line)
+        lines.put(None)
+        ended.set()
+        if busy.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=read, daemon=True, name="pairs").start()
+    while True:
+        try:
+            line = lines.get(timeout=0.5)  # so that a signal is not kept waiting
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        pair = _pair(line)
+        busy.set()
+        if ended.is_set():  # nobody waits for it any more
+            return
+        yield pair
+
+
+def _pair(line: bytes) -> tuple[str, int]:
+    """Return the arm and the seed of a line."""
+    try:
+        value = json.loads(line)
+        return str(value["arm"]), int(value["seed"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            f"standard input holds {line[:80].decode(errors='replace')!r}, no arm and seed",
+            hint="this command is started by `ccrl baselines run-all --parallel N`",
+        ) from error

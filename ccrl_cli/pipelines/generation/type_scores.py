@@ -1,0 +1,221 @@
+"""Type scores: the model is asked for the type of every span that its completions name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ccrl_cli.core.type_evidence import (
+    BLANK,
+    SpanScore,
+)
+from ccrl_cli.data.type_prompts import TypePrompt
+from ccrl_cli.generators.registry import SERVERS
+from ccrl_cli.pipelines.common.domains import TRAINING, Domain, Inputs, load_domain
+from ccrl_cli.pipelines.common.start import Start, starting_policy
+from ccrl_cli.pipelines.generation.backends import pick_backend
+from ccrl_cli.pipelines.labelling.samples import load_samples
+from ccrl_cli.pipelines.labelling.type_evidence import (
+    lacks_spans,
+    score_identity,
+    spans_of,
+    type_prompt,
+)
+from ccrl_cli.store.jsonl import JsonlWriter
+from ccrl_cli.store.type_scores import TypeScores, read_type_scores, type_scores_path
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.reporting import Reporter
+
+INPUTS_A_CHUNK = 64
+"""Inputs whose scores reach the disk together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What was scored.
+
+    Attributes:
+        path: file of the scores.
+        scored: inputs scored now.
+        already_scored: inputs that had all their scores.
+        spans: spans scored now.
+        types: type names asked for, for each span.
+        seconds: wall time, loading the model included.
+    """
+
+    path: str
+    scored: int
+    already_scored: int
+    spans: int
+    types: int
+    seconds: float
+
+
+def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Reporter) -> ScoreResult:
+    """Score the type of every span that the stored completions of some inputs name.
+
+    The scores lie beside the store; what is there already is not scored again.
+
+    Raises:
+        PreconditionError: completions, a model or a package are missing.
+        IntegrityError: the store or the scores are damaged.
+    """
+    started = time.perf_counter()
+    domain = load_domain(profile, inputs.role)
+    found = load_samples(profile, domain, inputs)
+    start = starting_policy(profile, profile.model.name, reporter)
+    identity = {**score_identity(profile, domain), **_weights(start)}
+    path = type_scores_path(profile.store_path)
+    known = read_type_scores(path, profile.model.name, identity)
+    spans = spans_of(found.examples, found.parses)
+    owed = {key for key in spans if key not in known or lacks_spans(known[key], spans[key])}
+    if owed:
+        asker = _load_asker(profile, domain, start)
+        blank = asker.blank()
+        with (
+            JsonlWriter(path) as writer,
+            reporter.progress(len(owed), "score types", unit="inputs") as progress,
+        ):
+            for chunk in _chunks(list(spans), owed):
+                texts = {key: found.examples[key].text for key in chunk}
+                scores = asker.score(texts, spans)
+                missing = [key for key in chunk if key in owed]
+                for key in missing:
+                    writer.append(
+                        TypeScores(
+                            input_id=key,
+                            model=profile.model.name,
+                            identity=identity,
+                            types=domain.labels,
+                            blank=blank,
+                            spans=scores[key],
+                        ).to_json()
+                    )
+                progress.advance(len(missing))
+    return ScoreResult(
+        path=str(path),
+        scored=len(owed),
+        already_scored=len(spans) - len(owed),
+        spans=sum(len(spans[key]) for key in owed),
+        types=len(domain.labels),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _chunks(keys: Sequence[str], owed: Collection[str]) -> Iterator[Sequence[str]]:
+    """Yield the chunks that hold an owed input, whole.
+
+    What is scored together must not depend on where an earlier call was killed: scores of other
+    batches differ by rounding.
+    """
+    for first in range(0, len(keys), INPUTS_A_CHUNK):
+        chunk = keys[first : first + INPUTS_A_CHUNK]
+        if any(key in owed for key in chunk):
+            yield chunk
+
+
+def score_types_if_needed(
+    profile: Profile, inputs: Inputs = TRAINING, *, reporter: Reporter
+) -> ScoreResult | None:
+    """Score types where the profile's labels are taken from type scores, and a model can be asked.
+
+    A server's model cannot be, and mock completions have none; None where nothing was to do.
+
+    Raises:
+        PreconditionError: as `score_types` does.
+    """
+    if not profile.confidence.reads_type_scores:
+        return None
+    if pick_backend(profile)[0] in {*SERVERS, "mock"}:
+        return None
+    return score_types(profile, inputs, reporter=reporter)
+
+
+def _load_asker(profile: Profile, domain: Domain, start: Start) -> TypeAsker:
+    from ccrl_cli.models.loading import load_model
+
+    loaded = load_model(
+        start.folder,
+        adapter=start.adapter,
+        dtype=profile.model.dtype,
+        load_in_4bit=profile.model.load_in_4bit,
+        attention=profile.model.attention,
+    )
+    return TypeAsker(profile, domain, loaded)
+
+
+class TypeAsker:
+    """Asks a loaded model, with the weights that it has at the moment, for types as a profile does.
+
+    Args:
+        profile: says how.
+        domain: whose types.
+        loaded: model in eval mode, and tokenizer.
+    """
+
+    def __init__(self, profile: Profile, domain: Domain, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        tokenizer = loaded.tokenizer
+        self._prompt = type_prompt(
+            profile, domain, tuple(tokenizer.all_special_tokens), str(tokenizer.eos_token)
+        )
+        self._rows = profile.generation.batch_size * len(domain.labels)
+
+    def blank(self) -> tuple[float, ...]:
+        """Return the (T,) scores of a span and text that say nothing."""
+        ((scores,),) = self._score([(BLANK, (BLANK,))])
+        return scores.logprobs
+
+    def score(
+        self, texts: Mapping[str, str], spans: Mapping[str, Sequence[str]]
+    ) -> dict[str, tuple[SpanScore, ...]]:
+        """Return the scores of the spans of some inputs, by input id."""
+        scores = self._score([(text, spans[key]) for key, text in texts.items()])
+        return dict(zip(texts, scores, strict=True))
+
+    def _score(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[SpanScore, ...]]:
+        return score_spans(self._loaded, self._prompt, asked, batch_rows=self._rows)
+
+
+def score_spans(
+    loaded: LoadedModel,
+    prompt: TypePrompt,
+    asked: Sequence[tuple[str, Sequence[str]]],
+    *,
+    batch_rows: int,
+) -> list[tuple[SpanScore, ...]]:
+    """Return the scores of the spans of each text.
+
+    Args:
+        loaded: model and tokenizer.
+        prompt: how types are asked for.
+        asked: texts, each with its spans.
+        batch_rows: (span, type) pairs in one forward pass.
+    """
+    from ccrl_cli.models.scoring import ScoringRequest, score_continuations
+
+    questions = [prompt.ask(text, spans) for text, spans in asked]
+    requests = [
+        ScoringRequest(loaded.render(question.messages), question.continuations)
+        for group in questions
+        for question in group
+    ]
+    flat = iter(
+        value
+        for values in score_continuations(loaded, requests, batch_rows=batch_rows)
+        for value in values
+    )
+    width = len(prompt.types)
+    return [
+        tuple(SpanScore(span, tuple(next(flat) for _ in range(width))) for span in spans)
+        for _, spans in asked
+    ]
+
+
+def _weights(start: Start) -> dict[str, Any]:
+    return {"model_revision": start.revision, "adapter": start.adapter_digest}

@@ -1,0 +1,1 @@
+"""From stored completions to labels with confidence."""

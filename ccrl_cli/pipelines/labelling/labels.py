@@ -1,0 +1,301 @@
+"""Pseudo-labels of a run, derived from its completion store."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ccrl_cli.core.agreement import Labeller, PosteriorOf
+from ccrl_cli.core.alignment import Aligner, mention_key
+from ccrl_cli.core.balance import balanced_ranks
+from ccrl_cli.core.batch import label_batch
+from ccrl_cli.core.calibration import calibrate_in_order
+from ccrl_cli.core.combination import Combination, GeometricMean
+from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.pipelines.labelling.calibration_file import (
+    CALIBRATE,
+    CalibrationFile,
+    read_calibration,
+)
+from ccrl_cli.pipelines.labelling.samples import SampleSet, load_samples
+from ccrl_cli.pipelines.labelling.type_evidence import load_type_evidence
+from ccrl_cli.records import Example, PseudoLabel
+from ccrl_cli.store.type_scores import type_scores_path
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.pipelines.common.domains import Domain
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Pseudo-labels of the inputs of a split, by default the target's training inputs.
+
+    Attributes:
+        labels: pseudo-label by input id, in the order of the data.
+        examples: the inputs, gold labels removed.
+        num_missing: inputs of the split without completions in the store.
+        num_invalid: completions that did not parse.
+        num_completions: completions read.
+        models: models whose completions were pooled.
+        reportable: False when a mock backend made any of them.
+        calibrator: calibrator that the confidences went through, or ``none``.
+        posteriors: by input id, type posteriors of mentions; empty where the confidence reads none.
+        by_policy: the policy labelled, and no other model.
+        chosen_types: by input id, the type of each span (normalised text) where type scores say
+            it; empty where the completions do.
+    """
+
+    labels: Mapping[str, PseudoLabel]
+    examples: Mapping[str, Example]
+    num_missing: int
+    num_invalid: int
+    num_completions: int
+    models: tuple[str, ...]
+    reportable: bool
+    calibrator: str = "none"
+    posteriors: Mapping[str, PosteriorOf] = field(default_factory=dict)
+    by_policy: bool = False
+    chosen_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def confidence(self) -> dict[str, float]:
+        """Confidence by input id."""
+        return {key: label.confidence for key, label in self.labels.items()}
+
+    @property
+    def sureness(self) -> dict[str, tuple[float, ...]]:
+        """How sure each entity of a label is, by input id.
+
+        Its posterior or its vote share, where the metric is of entities; of another metric the
+        confidence of the label.
+        """
+        return {
+            key: _sureness(label, self.posteriors.get(key, {}))
+            for key, label in self.labels.items()
+        }
+
+    @property
+    def start_counts(self) -> dict[str, float]:
+        """Different mentions in a completion of the policy, in the mean, by input id."""
+        if not self.by_policy:
+            return {}
+        return {key: math.fsum(share for _, share in v.votes) for key, v in self.labels.items()}
+
+    def ranks(self, profile: Profile) -> dict[str, float] | None:
+        """What a profile orders the inputs by in place of their confidence, if by anything."""
+        if profile.curriculum.balance == "none":
+            return None
+        entities = {
+            key: [(e.type, s) for e, s in zip(self.labels[key].entities, sure, strict=True)]
+            for key, sure in self.sureness.items()
+        }
+        return balanced_ranks(entities, self.confidence)
+
+
+def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None) -> LabelSet:
+    """Derive the pseudo-labels of the target's training inputs from the store.
+
+    Confidences go through the calibrator that the profile names, if any; it moves thresholds and
+    weights, and leaves the order as it is.
+
+    Args:
+        profile: the profile.
+        domain: the target.
+        found: the completions of its training inputs, if they are read already.
+
+    Raises:
+        PreconditionError: there is no store, it has no completion of these inputs, or type scores
+            or the calibrator are missing.
+        UsageError: ``confidence.models`` names a model that the store does not hold, or the metric
+            cannot be computed from its completions.
+        IntegrityError: the store is damaged.
+    """
+    found = load_samples(profile, domain) if found is None else found
+    try:
+        labels = derive_labels(profile, domain, found, make_labeller(profile, domain))
+    except ValueError as error:
+        raise UsageError(
+            f"confidence.metric {profile.confidence.metric!r} cannot be computed here: {error}",
+            hint="choose another with --metric, for example self_consistency",
+        ) from error
+    if profile.confidence.calibrator == "none":
+        return labels
+    return _calibrated(labels, profile)
+
+
+def derive_labels(
+    profile: Profile, domain: Domain, found: SampleSet, labeller: Labeller
+) -> LabelSet:
+    """Derive the pseudo-labels of a sample set, their confidences as the metric gives them.
+
+    No model can be asked for the types of mock completions: votes stand in for type scores there.
+
+    Raises:
+        PreconditionError: the metric or the rule for types needs type scores that are not there.
+        ValueError: the metric needs log-probabilities that the backend did not give.
+    """
+    chosen: Mapping[str, Mapping[str, str]] = {}
+    scored = found.reportable or type_scores_path(profile.store_path).exists()
+    if not scored:
+        labeller = without_types(labeller)
+    retypes = scored and profile.confidence.type_rule == "posterior"
+    weighs = "type_posterior" in labeller.metrics
+    evidence = load_type_evidence(profile, domain, found) if retypes or weighs else None
+    if evidence and retypes:
+        chosen = evidence.chosen_types()
+        found = found.retyped(chosen)
+    posteriors = evidence.posteriors(found.parses) if evidence and weighs else {}
+    keys = list(found.samples)
+    parses = [found.samples[key][0] for key in keys]
+    logprobs = [found.samples[key][1] for key in keys]
+    with _uncollected():
+        made = label_batch(labeller, keys, parses, logprobs, posteriors)
+        labels = {label.input_id: in_text(label, found.examples[label.input_id]) for label in made}
+    return LabelSet(
+        labels=labels,
+        examples={key: found.examples[key].without_gold() for key in labels},
+        num_missing=found.num_missing,
+        num_invalid=sum(label.num_invalid for label in labels.values()),
+        num_completions=sum(label.num_completions for label in labels.values()),
+        models=found.models,
+        reportable=found.reportable,
+        posteriors=posteriors,
+        by_policy=found.models == (profile.model.name,),
+        chosen_types=chosen,
+    )
+
+
+def without_types(labeller: Labeller) -> Labeller:
+    """Return a labeller that needs no type scores: votes stand in for a metric that reads them."""
+    if "type_posterior" not in labeller.metrics:
+        return labeller
+    return replace(labeller, metric="entity_vote", combination=None)
+
+
+def _sureness(label: PseudoLabel, posteriors: PosteriorOf) -> tuple[float, ...]:
+    if label.metric not in ("type_posterior", "entity_vote"):
+        return (label.confidence,) * len(label.entities)
+    votes = {(mention_key(entity.text), entity.type): share for entity, share in label.votes}
+    known = {**votes, **posteriors}
+    return tuple(known.get((mention_key(e.text), e.type), 0.0) for e in label.entities)
+
+
+def in_text(label: PseudoLabel, example: Example) -> PseudoLabel:
+    """Return a label without the mentions, or copies of one, that the text has no place for."""
+    keys = [mention_key(entity.text) for entity in label.entities]
+    places = Aligner(example).place(keys)
+    if all(place is not None for place in places):
+        return label
+    kept = zip(label.entities, places, strict=True)
+    return replace(label, entities=tuple(entity for entity, place in kept if place is not None))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pause the search for reference cycles: millions of small values are made, none in a cycle.
+
+    Without it a third of the time of a large store goes into looking at them again and again.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def make_labeller(
+    profile: Profile,
+    domain: Domain,
+    *,
+    metric: str | None = None,
+    combination: Combination | None = None,
+) -> Labeller:
+    """Return how a profile takes labels and confidences from completions.
+
+    Args:
+        profile: the profile.
+        domain: whose types a label may hold.
+        metric: another metric than the profile's.
+        combination: of ``combined``; None: the profile's weights, else the fit that
+            ``ccrl curriculum calibrate`` stored.
+
+    Raises:
+        PreconditionError: the metric is ``combined``, and there are neither weights nor a fit.
+    """
+    section = profile.confidence
+    chosen = metric or section.metric
+    if chosen == "combined" and combination is None:
+        combination = _combination(profile)
+    return Labeller(
+        rule=section.label,
+        metric=chosen,
+        positive=section.positive,
+        negative=section.negative,
+        similarity=section.similarity,
+        types=frozenset(domain.labels),
+        combination=combination,
+    )
+
+
+def stored_labeller(profile: Profile, domain: Domain) -> Labeller:
+    """Return the labeller for the label that a store shows beside fresh completions.
+
+    Type scores and fits are made from a store that is there: until then it shows entity votes.
+    """
+    metric = profile.confidence.metric
+    weights = profile.confidence.weights
+    early = metric not in ("type_posterior", "combined") or (
+        metric == "combined" and weights and not weights.get("type_posterior")
+    )
+    return make_labeller(profile, domain, metric=metric if early else "entity_vote")
+
+
+def _combination(profile: Profile) -> Combination:
+    if profile.confidence.weights:
+        return GeometricMean(dict(profile.confidence.weights.items()))
+    fitted = _stored(profile, "metric 'combined' without confidence.weights")
+    if fitted.combination is None:
+        raise PreconditionError(
+            f"{fitted.path} holds no fit of several metrics",
+            hint="run `ccrl curriculum calibrate --metric combined`, or set confidence.weights",
+        )
+    return fitted.combination
+
+
+def _calibrated(labels: LabelSet, profile: Profile) -> LabelSet:
+    """Return the labels with calibrated confidences, in the same order."""
+    kind = profile.confidence.calibrator
+    stored = _stored(profile, f"calibrator {kind!r}")
+    try:
+        values = calibrate_in_order(stored.calibrators[kind], list(labels.confidence.values()))
+    except ValueError as error:
+        raise PreconditionError(
+            f"the {kind} calibrator of {stored.path} cannot be used: {error}",
+            hint="choose another with --set confidence.calibrator=isotonic, or none",
+        ) from error
+    calibrated = {
+        key: replace(label, confidence=value)
+        for (key, label), value in zip(labels.labels.items(), values.tolist(), strict=True)
+    }
+    return replace(labels, labels=calibrated, calibrator=kind)
+
+
+def _stored(profile: Profile, what: str) -> CalibrationFile:
+    """Return the stored calibration; it must have been fitted for this profile's confidence."""
+    stored = read_calibration(profile)
+    if stored is None:
+        raise PreconditionError(f"{what} needs a calibration, and none is there", hint=CALIBRATE)
+    if stored.differs:
+        name, was, now = stored.differs
+        raise PreconditionError(
+            f"{stored.path} was fitted with {name} = {was!r}, and the profile says {now!r}",
+            hint=CALIBRATE,
+        )
+    return stored

@@ -1,0 +1,203 @@
+"""A training of a profile with everything loaded: policy, task, draws, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ccrl_cli.core.curriculum import CurriculumSampler
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.pipelines.common.domains import Domain
+from ccrl_cli.pipelines.common.start import Start
+from ccrl_cli.pipelines.curriculum.plan import plan_schedule, training_order
+from ccrl_cli.pipelines.labelling.labels import LabelSet
+from ccrl_cli.pipelines.training.refresh import make_refresher, make_type_renewal
+from ccrl_cli.pipelines.training.task import (
+    InputMaker,
+    grpo_settings,
+    policy_spec,
+    reward_weights,
+    sampling_rates,
+    source_inputs,
+)
+from ccrl_cli.store.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from ccrl_cli.config.schema import Profile
+    from ccrl_cli.core.curriculum import Schedule
+    from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.records import PseudoLabel
+    from ccrl_cli.reporting import Reporter
+    from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
+    from ccrl_cli.trainers.refreshing import LabelRefresh
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What an arm changes beyond its profile.
+
+    Attributes:
+        arm: name of the recipe, for the manifest.
+        trainer: ``grpo``, or ``sft``: supervised on the labels.
+        random_reward: overlap with the label is replaced by noise.
+        relabel: makes other labels of the same inputs; the arm ``oracle`` alone has one.
+    """
+
+    arm: str
+    trainer: Literal["grpo", "sft"] = "grpo"
+    random_reward: bool = False
+    relabel: Callable[[Domain, LabelSet], LabelSet] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training of a profile, in one process."""
+
+    profile: Profile
+    domain: Domain
+    labels: LabelSet
+    start: Start
+    backend: str
+    reporter: Reporter
+    variant: Variant | None = None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A training with everything loaded."""
+
+    job: Job
+    backend: Any
+    loaded: LoadedModel
+    task: TrainTask
+    sampler: CurriculumSampler
+    settings: GrpoSettings
+
+    def train(self, hooks: TrainHooks) -> TrainResult:
+        """Train in this process; its checkpoints are in the run directory."""
+        work = RunDirectory(self.job.profile.run_path).checkpoints_path
+        result: TrainResult = self.backend.train(
+            self.loaded, self.task, self.sampler, self.settings, work, hooks
+        )
+        return result
+
+
+def prepare(job: Job, on_labels: Any) -> Prepared:
+    """Load the policy and make task, draws and settings."""
+    from ccrl_cli.trainers.base import TrainTask
+    from ccrl_cli.trainers.registry import trainer_backend
+
+    profile, labels = job.profile, job.labels
+    backend = trainer_backend(job.backend)
+    settings = grpo_settings(profile, len(labels.labels))
+    spec = policy_spec(profile, job.start)
+    for sentence in backend.ignored(spec, settings):
+        job.reporter.warn(f"the {job.backend} trainer does not follow {sentence}")
+    loaded = backend.load(spec)
+    maker = InputMaker(profile, loaded)
+    inputs = maker.target(job.domain, labels)
+    sampler, schedule = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
+    replay, probe = source_inputs(
+        profile, maker, schedule.num_steps * settings.replayed, job.reporter
+    )
+    chosen = {key: inputs[key] for key in sampler.order}
+    task = TrainTask(
+        inputs=chosen,
+        reward=reward_weights(profile),
+        probe=tuple(chosen[key] for key in sorted(chosen)[: settings.probe_size]),
+        replay=replay,
+        source_probe=probe,
+        refresher=_refresh(job, loaded, maker, chosen, sampler, on_labels),
+        noise_seed=(
+            derive_seed(profile.run.seed, "random-reward")
+            if job.variant and job.variant.random_reward
+            else None
+        ),
+    )
+    return Prepared(job, backend, loaded, task, sampler, settings)
+
+
+def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
+    """Return the curriculum's draws and their schedule."""
+    profile, total = job.profile, len(job.labels.labels)
+    order = training_order(profile, confidence, job.labels.ranks(profile))
+    if not order:
+        raise PreconditionError(
+            f"no input is left to train on: all {total} lie below "
+            f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
+            hint="lower curriculum.threshold (for the arm threshold-only: baselines.threshold) or "
+            "raise training.max_prompt_tokens",
+        )
+    rates = sampling_rates(profile, {key: confidence[key] for key in order})
+    if rates is not None and not max(rates.values()):
+        raise UsageError(
+            "training.confidence_weight = sampling draws by confidence, and every confidence is 0",
+            hint="--set training.confidence_weight=none, or another confidence.metric",
+        )
+    schedule = plan_schedule(profile, len(order), total)
+    seed = derive_seed(profile.run.seed, "curriculum-draws")
+    rng = np.random.Generator(np.random.Philox(seed))
+    sampler = CurriculumSampler(order, schedule, rng, gate=profile.curriculum.gate, rates=rates)
+    return sampler, schedule
+
+
+def _refresh(
+    job: Job,
+    loaded: LoadedModel,
+    maker: InputMaker,
+    inputs: dict[str, TrainInput],
+    sampler: CurriculumSampler,
+    on_labels: Any,
+) -> LabelRefresh | None:
+    """Return the dynamic curriculum of a training, if the profile asks for it."""
+    refresher = make_refresher(job.profile, job.domain, job.labels, inputs)
+    if refresher is None:
+        return None
+    from ccrl_cli.models.sampling import Sampling
+    from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
+
+    profile, generation = job.profile, job.profile.generation
+    special = tuple(loaded.tokenizer.all_special_tokens)
+    settings = grpo_settings(profile, len(job.labels.labels))
+
+    def remade(key: str, label: PseudoLabel) -> TrainInput:
+        example, now = job.labels.examples[key], inputs[key]
+        made = maker.labelled(job.domain, example, label, now.prompt)
+        return replace(made, entities_before=now.entities_before)
+
+    def prompts(key: str) -> list[str]:
+        example, count = job.labels.examples[key], generation.num_completions
+        asked = job.domain.sample_prompts(example, count, special_tokens=special)
+        return [loaded.render(messages) for messages in asked]
+
+    def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
+        now = replace(  # ranked among all labels, as at the start
+            job.labels,
+            labels={**job.labels.labels, **refresher.labels},
+            posteriors={**job.labels.posteriors, **refresher.posteriors},
+        )
+        return training_order(profile, confidence, now.ranks(profile), threshold=0.0)
+
+    return LabelRefresh(
+        refresher,
+        inputs,
+        sampler,
+        remade,
+        make_order,
+        loaded,
+        TeacherSettings(
+            decay=profile.curriculum.ema_decay,
+            from_adapter=job.start.adapter is not None,
+            prompts=prompts,
+            sampling=Sampling(generation.temperature, generation.max_tokens, generation.top_p),
+            batch_size=generation.batch_size,
+            seed=settings.seed,
+            last_step=settings.num_steps,
+        ),
+        on_labels,
+        make_type_renewal(profile, job.domain, job.labels, loaded),
+    )
