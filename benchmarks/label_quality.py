@@ -160,7 +160,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="sample a third time, held to the listed types (--backend vllm)",
     )
-    parser.add_argument("--type-habit", default="matched", help="matched or blank")
+    parser.add_argument("--type-prior", default="matching", help="matching or content_free")
     parser.add_argument("--no-type-scores", action="store_true", help="leave type evidence out")
     parser.add_argument("--out", default="label-quality", help="result files without suffix")
     return parser.parse_args(arguments)
@@ -222,7 +222,7 @@ def _measure_set(folder: Path, args: argparse.Namespace, reporter: ConsoleReport
 
 def _typed(profile: Profile, domain: Domain, found: SampleSet, scores: TypeEvidence) -> Setup:
     """Return the completions under the types that one question gives their spans."""
-    same_spans = found.retyped(scores.chosen_types())
+    same_spans = found.with_types(scores.chosen_types())
     question = profile.confidence.type_question
     return Setup(profile, domain, same_spans, {question: scores.posteriors(same_spans.parses)})
 
@@ -236,7 +236,7 @@ def _profile(folder: Path, args: argparse.Namespace, sampling: str) -> Profile:
             "run": {"dir": str(work), "name": f"{folder.name}-{sampling}", "seed": args.seed},
             "model": {"name": args.model, "adapter": args.adapter},
             "data": {"source": {"path": str(folder)}, "target": data, "type_names": names},
-            "confidence": {"type_habit": args.type_habit},
+            "confidence": {"type_prior": args.type_prior},
             "prompt": {"template": args.template, "shuffle_types": sampling != "plain"},
             "generation": {
                 "backend": args.backend,

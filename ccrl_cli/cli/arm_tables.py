@@ -12,7 +12,7 @@ from ccrl_cli.cli.output import format_table
 if TYPE_CHECKING:
     from ccrl_cli.core.statistics import Spread
     from ccrl_cli.pipelines.comparison.compare import ArmRow, CompareResult
-    from ccrl_cli.pipelines.comparison.verdicts import Duel
+    from ccrl_cli.pipelines.comparison.verdicts import PairwiseComparison
 
 NO_MEASURE = "-"
 
@@ -28,15 +28,18 @@ def compare_lines(result: CompareResult) -> Iterator[str]:
     yield _arm_table(result.rows)
     yield _budget(result.rows)
     for role in result.num_sentences:
-        duels = [duel for duel in result.duels if duel.domain == role]
-        if duels:
+        comparisons = [comparison for comparison in result.comparisons if comparison.domain == role]
+        if comparisons:
             yield ""
-            yield f"{role} F1, paired by sentence; p after Holm over all {len(result.duels)} rows"
-            yield _duel_table(duels)
+            number = len(result.comparisons)
+            yield f"{role} F1, paired by sentence; p after Holm over all {number} rows"
+            yield _comparison_table(comparisons)
     yield ""
-    yield result.published_warning
-    columns = ["published", "scored on", "F1 %", "source"]
-    rows = [[row.system, row.setting, f"{row.f1:.1f}", row.source] for row in result.published]
+    yield result.reference_warning
+    columns = ["system", "scored on", "F1 %", "source"]
+    rows = [
+        [row.system, row.setting, f"{row.f1:.1f}", row.source] for row in result.reference_scores
+    ]
     yield format_table(columns, rows)
     if not result.reportable:
         yield "not reportable: mock labels, or a part of a split was scored"
@@ -74,19 +77,19 @@ def _budget(rows: Sequence[ArmRow]) -> str:
     )
 
 
-def _duel_table(duels: Sequence[Duel]) -> str:
+def _comparison_table(comparisons: Sequence[PairwiseComparison]) -> str:
     columns = ["arm", "against", "points", "95 % interval", "p", "p (Holm)", "ahead in seeds"]
     rows: list[list[object]] = [
         [
-            duel.first,
-            duel.second,
-            f"{100 * duel.difference.value:+.1f}",
-            f"{100 * duel.difference.low:+.1f} to {100 * duel.difference.high:+.1f}",
-            f"{duel.p_value:.4f}",
-            f"{duel.p_holm:.4f}",
-            f"{duel.ahead} of {len(duel.seeds)}",
+            comparison.first,
+            comparison.second,
+            f"{100 * comparison.difference.value:+.1f}",
+            f"{100 * comparison.difference.low:+.1f} to {100 * comparison.difference.high:+.1f}",
+            f"{comparison.p_value:.4f}",
+            f"{comparison.p_holm:.4f}",
+            f"{comparison.ahead} of {len(comparison.seeds)}",
         ]
-        for duel in duels
+        for comparison in comparisons
     ]
     return format_table(columns, rows)
 

@@ -68,14 +68,14 @@ class Confidence(Section):
         description="How type_posterior asks for a type: by the next words of an answer to the "
         "prompt (for warmed-up models), or by a short question (for chat models).",
     )
-    type_habit: Literal["matched", "blank"] = Field(
-        default="matched",
-        description="What is taken off type scores: the habit that the scores of all spans show, "
-        "in part (type_matching), or the scores of a text without content.",
+    type_prior: Literal["matching", "content_free"] = Field(
+        default="matching",
+        description="The type prior that is taken off type scores: by prior matching, in part "
+        "(prior_matching), or the content-free prior, the scores of a text that says nothing.",
     )
-    type_matching: Share = Field(
+    prior_matching: Share = Field(
         default=0.75,
-        description="Share of the matched habit that is taken off: 1 makes all types equally "
+        description="Share of the prior that prior matching takes off: 1 makes all types equally "
         "frequent, 0 takes nothing off.",
     )
     calibrator: Literal["none", "temperature", "platt", "isotonic"] = Field(

@@ -198,6 +198,12 @@ def _kind(field: FieldInfo) -> type | None:
 
 _FIELDS: dict[Key, FieldInfo] = dict(schema_fields())
 _KINDS = {key: kind for key, field in _FIELDS.items() if (kind := _kind(field))}
+RENAMED: dict[Key, str] = {
+    ("confidence", "type_habit"): "confidence.type_prior",
+    ("confidence", "type_matching"): "confidence.prior_matching",
+}
+"""Keys of earlier versions, and what they are called now."""
+
 _SECTIONS = {key[:end] for key in _FIELDS for end in range(1, len(key))}
 
 
@@ -210,6 +216,11 @@ def _refuse_unknown(merged: Layer) -> None:
             )
         if key in _FIELDS or (key[:2] in TABLES and len(key) == 3):
             continue
+        if key in RENAMED:
+            raise ProfileError(
+                f"{dotted(key)} ({setting.origin}) is called {RENAMED[key]} now",
+                hint=f"write {RENAMED[key]}; CHANGELOG.md says what its values are called",
+            )
         near = _nearest(key)
         raise ProfileError(
             f"unknown key {dotted(key)} ({setting.origin})",

@@ -25,7 +25,7 @@ def balanced_ranks(
     Class-balanced self-training (Zou et al., 1810.07911) for labels of several entities.
 
     Args:
-        entities: for each input, type and sureness of the entities of its label.
+        entities: for each input, type and entity_confidence of the entities of its label.
         confidence: for each input; what labels without an entity are ranked by, among themselves.
     """
     rated: dict[str, Sequence[tuple[Kind, float]]] = {

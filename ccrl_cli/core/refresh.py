@@ -16,7 +16,7 @@ from typing import Any
 from ccrl_cli.core.agreement import Labeller, PosteriorOf, canonical
 from ccrl_cli.core.alignment import mention_key
 from ccrl_cli.core.label_guard import Mention, Shares, guarded
-from ccrl_cli.core.type_evidence import retype
+from ccrl_cli.core.type_evidence import with_types
 from ccrl_cli.records import Entity, Parse, PseudoLabel
 
 SOURCES = ("rollouts", "base", "ema")
@@ -154,7 +154,7 @@ class Refresher:
         """
         if input_id not in self._labels:
             raise KeyError(input_id)
-        typed = retype(list(parses), self._chosen_types.get(input_id, {}))
+        typed = with_types(list(parses), self._chosen_types.get(input_id, {}))
         pairs = list(zip(typed, mean_logprobs, strict=True))
         self._pending.setdefault(input_id, []).extend(pairs)
 

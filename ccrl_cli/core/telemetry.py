@@ -28,7 +28,7 @@ class RolloutRow:
         outcome: ``valid``, ``repaired`` or ``invalid``.
         tokens: sampled tokens.
         truncated: cut at the limit.
-        from_label: the label itself, not a sample of the policy.
+        off_policy: the label itself, not a sample of the policy.
         entities_before: mentions in an answer of the start, in the mean; None where unknown.
     """
 
@@ -44,7 +44,7 @@ class RolloutRow:
     outcome: str
     tokens: int
     truncated: bool
-    from_label: bool = False
+    off_policy: bool = False
     entities_before: float | None = None
 
 
@@ -75,7 +75,7 @@ def make_groups(rows: Sequence[RolloutRow], size: int) -> tuple[Group, ...]:
 def _group(rows: Sequence[RolloutRow]) -> Group:
     mean = _mean([row.total for row in rows])
     spread = _mean([(row.total - mean) ** 2 for row in rows]) ** 0.5
-    overlap = _mean([row.overlap for row in rows if not row.from_label])
+    overlap = _mean([row.overlap for row in rows if not row.off_policy])
     return Group(rows[0].input_id, rows[0].replayed, spread, overlap)
 
 
@@ -85,7 +85,7 @@ def summarise(rows: Sequence[RolloutRow], groups: Sequence[Group]) -> dict[str, 
     ``stuck_share`` counts groups without spread that earn less than half of the overlap;
     ``wrong_empty_share`` the empty answers among those whose label is not empty.
     """
-    samples = [row for row in rows if not row.from_label]
+    samples = [row for row in rows if not row.off_policy]
     own = [row for row in samples if not row.replayed]
     replays = [row for row in samples if row.replayed]
     values: dict[str, float] = {}

@@ -1,8 +1,8 @@
 """Type evidence: how sure a model is of the *type* of a span, apart from the span itself.
 
 Votes rank spans well and types hardly at all: a wrong type is often written by all K samples. Here
-the model is asked for the type alone, and its habit of saying some types more than others is
-taken off.
+the model is asked for the type alone, and its type prior, which is to say some types more than
+others whatever the text is, is taken off.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ccrl_cli.records import Entity, Parse
 
 FloatArray = NDArray[np.float64]
 
-BLANK = "N/A"
+CONTENT_FREE = "N/A"
 """What stands for a text that says nothing."""
 
 MATCHING_ROUNDS = 500
@@ -41,36 +41,36 @@ class SpanScore:
     logprobs: tuple[float, ...]
 
 
-def type_posterior(logprobs_st: ArrayLike, habit_t: ArrayLike) -> FloatArray:
-    """Return P(type | span, text): softmax over types of log-probability minus the model's habit.
+def type_posterior(logprobs_st: ArrayLike, prior_t: ArrayLike) -> FloatArray:
+    """Return P(type | span, text): softmax over types of log-probability minus the model's prior.
 
-    The habit is how much a model says each type whatever the span is. Either the log-probabilities
+    The prior is how much a model says each type whatever the span is. Either the log-probabilities
     for a text and span without content: contextual calibration (Zhao 2102.09690) with a diagonal W
-    and b = 0, over whole names instead of first tokens. Or what `matched_habit` returns.
+    and b = 0, over whole names instead of first tokens. Or what :func:`matched_prior` returns.
 
     Args:
         logprobs_st: (S, T) log-probabilities of T type names for S spans; a constant a row plays
             no part.
-        habit_t: (T,) the habit, in nats.
+        prior_t: (T,) the prior, in nats.
 
     Raises:
         ValueError: shapes differ, there is no type, or a value is not finite.
     """
     logprobs = np.asarray(logprobs_st, dtype=np.float64)
-    habit = np.asarray(habit_t, dtype=np.float64)
-    if logprobs.ndim != 2 or habit.shape != logprobs.shape[1:] or not len(habit):
+    prior = np.asarray(prior_t, dtype=np.float64)
+    if logprobs.ndim != 2 or prior.shape != logprobs.shape[1:] or not len(prior):
         raise ValueError(
-            f"log-probabilities {logprobs.shape} and habit {habit.shape} do not pair up"
+            f"log-probabilities {logprobs.shape} and prior {prior.shape} do not pair up"
         )
-    if not (np.isfinite(logprobs).all() and np.isfinite(habit).all()):
+    if not (np.isfinite(logprobs).all() and np.isfinite(prior).all()):
         raise ValueError("a log-probability is not finite")
-    scores = logprobs - habit
+    scores = logprobs - prior
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(scores / scores.sum(axis=1, keepdims=True))
 
 
-def matched_habit(logprobs_st: ArrayLike, strength: float) -> FloatArray:
-    """Return the habit that makes types equally frequent over many spans, or a share of it.
+def matched_prior(logprobs_st: ArrayLike, strength: float) -> FloatArray:
+    """Return the prior that makes types equally frequent over many spans, or a share of it.
 
     Prior matching (Liusie 2309.04992): the h for which the mean of softmax(logprobs - h) over
     spans is the same for every type, found by Sinkhorn's iteration. Types are not equally frequent
@@ -93,16 +93,16 @@ def matched_habit(logprobs_st: ArrayLike, strength: float) -> FloatArray:
     if not 0 <= strength <= 1:
         raise ValueError(f"strength {strength} is not in [0, 1]")
     spans, types = logprobs.shape
-    habit = np.zeros(types)
+    prior = np.zeros(types)
     if not spans:
-        return habit
+        return prior
     for _ in range(MATCHING_ROUNDS):
-        means = type_posterior(logprobs, habit).mean(axis=0)
+        means = type_posterior(logprobs, prior).mean(axis=0)
         step = np.log(np.maximum(means, np.finfo(float).tiny) * types)
-        habit += step
+        prior += step
         if np.abs(step).max() < MATCHING_TOLERANCE:
             break
-    return np.asarray((habit - habit.mean()) * strength * spans / (spans + types))
+    return np.asarray((prior - prior.mean()) * strength * spans / (spans + types))
 
 
 def spans_to_score(aligner: Aligner, parses: Iterable[Parse]) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def spans_to_score(aligner: Aligner, parses: Iterable[Parse]) -> tuple[str, ...]
 
 def posteriors(
     scores: Sequence[SpanScore],
-    habit: Sequence[float],
+    prior: Sequence[float],
     types: Sequence[str],
     parses: Iterable[Parse],
 ) -> dict[tuple[str, str], float]:
@@ -133,7 +133,7 @@ def posteriors(
 
     Args:
         scores: scored spans of one input.
-        habit: (T,) the model's habit.
+        prior: (T,) the model's prior.
         types: T type identifiers, in the order of the scores.
         parses: completions of the input.
 
@@ -142,7 +142,7 @@ def posteriors(
     """
     known: dict[str, Mapping[str, float]] = {}
     if scores:
-        table = type_posterior([score.logprobs for score in scores], habit)
+        table = type_posterior([score.logprobs for score in scores], prior)
         for score, row in zip(scores, table.tolist(), strict=True):
             known[mention_key(score.text)] = dict(zip(types, row, strict=True))
     found: dict[tuple[str, str], float] = {}
@@ -154,13 +154,13 @@ def posteriors(
 
 
 def chosen_types(
-    scores: Sequence[SpanScore], habit: Sequence[float], types: Sequence[str]
+    scores: Sequence[SpanScore], prior: Sequence[float], types: Sequence[str]
 ) -> dict[str, str]:
     """Return the type of highest posterior of each scored span, by normalised text.
 
     Args:
         scores: scored spans of one input.
-        habit: (T,) the model's habit.
+        prior: (T,) the model's prior.
         types: T type identifiers, in the order of the scores; the first wins a tie.
 
     Raises:
@@ -168,14 +168,14 @@ def chosen_types(
     """
     if not scores:
         return {}
-    best = type_posterior([score.logprobs for score in scores], habit).argmax(axis=1)
+    best = type_posterior([score.logprobs for score in scores], prior).argmax(axis=1)
     return {
         mention_key(score.text): types[place]
         for score, place in zip(scores, best.tolist(), strict=True)
     }
 
 
-def retype(parses: Sequence[Parse], types: Mapping[str, str]) -> list[Parse]:
+def with_types(parses: Sequence[Parse], types: Mapping[str, str]) -> list[Parse]:
     """Return completions whose spans bear the types that are given, so that votes are for spans.
 
     A span that a completion names under several types is named once, or as often as under the type
@@ -185,10 +185,10 @@ def retype(parses: Sequence[Parse], types: Mapping[str, str]) -> list[Parse]:
         parses: completions of one input.
         types: type by normalised text, as :func:`chosen_types` gives it.
     """
-    return [_retyped(parse, types) for parse in parses]
+    return [_with_types(parse, types) for parse in parses]
 
 
-def _retyped(parse: Parse, types: Mapping[str, str]) -> Parse:
+def _with_types(parse: Parse, types: Mapping[str, str]) -> Parse:
     stated: Counter[tuple[str, str]] = Counter()
     taken: Counter[str] = Counter()
     entities = []

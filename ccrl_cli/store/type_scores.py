@@ -20,7 +20,7 @@ class TypeScores:
     Attributes:
         identity: what the numbers depend on: model, prompt, labels.
         types: T type identifiers, in the order of the scores.
-        blank: (T,) log-probabilities with text and span blanked.
+        content_free: (T,) log-probabilities with text and span blanked.
         spans: scored spans.
     """
 
@@ -28,7 +28,7 @@ class TypeScores:
     model: str
     identity: Mapping[str, Any]
     types: tuple[str, ...]
-    blank: tuple[float, ...]
+    content_free: tuple[float, ...]
     spans: tuple[SpanScore, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class TypeScores:
             "model": self.model,
             "identity": dict(self.identity),
             "types": list(self.types),
-            "blank": [round(value, 5) for value in self.blank],
+            "content_free": [round(value, 5) for value in self.content_free],
             "spans": [
                 {"text": span.text, "logprobs": [round(value, 5) for value in span.logprobs]}
                 for span in self.spans
@@ -76,7 +76,7 @@ def read_type_scores(path: Path, model: str, identity: Mapping[str, Any]) -> dic
                 model=value["model"],
                 identity=known,
                 types=tuple(value["types"]),
-                blank=tuple(map(float, value["blank"])),
+                content_free=tuple(map(float, value.get("content_free") or value["blank"])),
                 spans=tuple(
                     SpanScore(span["text"], tuple(map(float, span["logprobs"])))
                     for span in value["spans"]

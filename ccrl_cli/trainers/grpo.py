@@ -92,7 +92,7 @@ class WeightedGrpoTrainer(GRPOTrainer):
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.check_rows and self.state.global_step == 0:
             sampled = [
-                None if rollout.from_label else rollout.sample.logprobs
+                None if rollout.off_policy else rollout.sample.logprobs
                 for rollout in self.rollout_func.drawn
             ]
             self.first_batch = check_first_batch(self, output, sampled, self.check_rows)

@@ -96,7 +96,7 @@ class StepRecorder:
             **{f"seconds_{name}": round(value, 4) for name, value in parts.items()},
             "tokens_per_second": round(tokens / max(1e-9, seconds), 1),
             "completions_per_second": round(
-                sum(not row.from_label for row in rows) / max(1e-9, seconds), 2
+                sum(not row.off_policy for row in rows) / max(1e-9, seconds), 2
             ),
         }
 

@@ -159,7 +159,7 @@ class LabelRefresh:
         """Draw completions of every input, each process its share of them.
 
         Also of those that are not open yet: their labels and their place in the order are what
-        a refresh is for, and the habit of saying some types is that of all spans.
+        a refresh is for, and the prior of saying some types is that of all spans.
         """
         mine = self._sampler.order[ranks.rank() :: ranks.world_size()]
         parses: dict[str, list[Parse]] = {}

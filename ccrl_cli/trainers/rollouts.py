@@ -50,7 +50,7 @@ class Rollout:
     """One answer of a group: a sample of the policy, or the label itself, which nobody drew."""
 
     sample: Sample
-    from_label: bool = False
+    off_policy: bool = False
 
 
 class Rollouts:
@@ -121,7 +121,7 @@ class Rollouts:
         tokens = self._loaded.encode_answer(item.answer)
         if len(tokens) > self._settings.max_completion_tokens:
             return []
-        return [Rollout(Sample(tokens, [0.0] * len(tokens), "stop"), from_label=True)] * count
+        return [Rollout(Sample(tokens, [0.0] * len(tokens), "stop"), off_policy=True)] * count
 
 
 def score_answer(
@@ -131,7 +131,7 @@ def score_answer(
     task: TrainTask,
     ends: Iterable[int],
     *,
-    from_label: bool = False,
+    off_policy: bool = False,
 ) -> RolloutRow:
     """Score one answer against the label of its input."""
     parse = parse_completion(text, item.types)
@@ -149,7 +149,7 @@ def score_answer(
         outcome=parse.outcome,
         tokens=len(tokens),
         truncated=not tokens or tokens[-1] not in ends,
-        from_label=from_label,
+        off_policy=off_policy,
         entities_before=item.entities_before,
     )
 
@@ -211,7 +211,7 @@ class Rewards:
                 tokens,
                 self._task,
                 self._end_ids,
-                from_label=rollout.from_label,
+                off_policy=rollout.off_policy,
             )
             for text, tokens, key, rollout in zip(
                 completions, completion_ids, input_ids, drawn, strict=True
@@ -223,7 +223,7 @@ class Rewards:
         if self._task.refresher is not None:
             for first in range(0, len(completions), self._group):
                 group = range(first, min(first + self._group, len(completions)))
-                own = [row for row in group if not drawn[row].from_label]
+                own = [row for row in group if not drawn[row].off_policy]
                 texts = [completions[row] for row in own]
                 logprobs = [drawn[row].sample.mean_logprob for row in own]
                 self.answers.append((input_ids[first], texts, logprobs))

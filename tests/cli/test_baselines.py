@@ -91,7 +91,7 @@ def test_compare_as_json(capsys, arms):
     assert rows["curriculum"]["target_f1"] == {"mean": 0.8, "deviation": None, "num_seeds": 1}
     assert rows["curriculum"]["kl"]["mean"] == 0.125
     assert found["result"]["missing"] == []
-    assert found["result"]["published"][0]["f1"] == 62.4
+    assert found["result"]["reference_scores"][0]["f1"] == 62.4
     assert "oracle" not in found["result"]["headline"]
 
 

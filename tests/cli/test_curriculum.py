@@ -277,14 +277,14 @@ def test_type_scores_become_a_confidence(capsys):
                 )
                 for span in spans_to_score(Aligner(example), parses)
             ]
-            blank = (0.0,) * len(domain.labels)
+            content_free = (0.0,) * len(domain.labels)
             writer.append(
                 TypeScores(
                     key,
                     profile.model.name,
                     score_identity(profile, domain),
                     domain.labels,
-                    blank,
+                    content_free,
                     tuple(spans),
                 ).to_json()
             )

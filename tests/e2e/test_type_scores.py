@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from ccrl_cli.core.type_evidence import BLANK, type_posterior
+from ccrl_cli.core.type_evidence import CONTENT_FREE, type_posterior
 from ccrl_cli.data.prompts import get_template
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.data.type_prompts import QUESTIONS, TypePrompt
@@ -88,7 +88,7 @@ def test_a_small_model_knows_a_city_from_a_person(loaded, question):
     form = prompt(loaded, question)
     text = "Ada Lovelace moved to Paris."
     (found,) = score_spans(loaded, form, [(text, ("Ada Lovelace", "Paris"))], batch_rows=64)
-    ((blank,),) = score_spans(loaded, form, [(BLANK, (BLANK,))], batch_rows=64)
-    person, city = type_posterior([span.logprobs for span in found], blank.logprobs).tolist()
+    ((content_free,),) = score_spans(loaded, form, [(CONTENT_FREE, (CONTENT_FREE,))], batch_rows=64)
+    person, city = type_posterior([span.logprobs for span in found], content_free.logprobs).tolist()
     assert person[0] > city[0]
     assert city[1] > person[1]

@@ -132,9 +132,9 @@ def _score_files(
             f"{result.missing} gold sentences have no prediction: they count as answered with "
             "nothing"
         )
-    if result.strangers:
+    if result.unmatched:
         invocation.reporter.warn(
-            f"{result.strangers} predictions are for sentences that {gold} does not have: left out"
+            f"{result.unmatched} predictions are for sentences that {gold} does not have: left out"
         )
     lines = [
         format_table(["file", *_COLUMNS], [[predictions.name, *_cells(result.scores)]]),
@@ -160,7 +160,7 @@ def _score_files(
         counts={
             "sentences": result.scores.num_sentences,
             "missing": result.missing,
-            "left_out": result.strangers,
+            "left_out": result.unmatched,
         },
     )
 

@@ -35,8 +35,8 @@ from ccrl_cli.pipelines.comparison.arms import (
     chosen_pairs,
     pair_name,
 )
-from ccrl_cli.pipelines.comparison.reference_scores import PUBLISHED, WARNING, PublishedRow
-from ccrl_cli.pipelines.comparison.verdicts import Duel, verdict
+from ccrl_cli.pipelines.comparison.reference_scores import REFERENCE_SCORES, WARNING, ReferenceScore
+from ccrl_cli.pipelines.comparison.verdicts import PairwiseComparison, verdict
 from ccrl_cli.pipelines.evaluation.evaluate import ROLES
 from ccrl_cli.store.runs import RunDirectory
 
@@ -90,9 +90,9 @@ class CompareResult:
         headline: whether the curriculum won over naive-rl, lost, or whether it cannot be told.
         caveats: what must be said beside it.
         rows: one an arm.
-        duels: every arm against naive-rl, and the curriculum against every other.
-        published: scores of others.
-        published_warning: why they must not be compared with ours.
+        comparisons: every arm against naive-rl, and the curriculum against every other.
+        reference_scores: scores of others.
+        reference_warning: why they must not be compared with ours.
         missing: pairs of the profile that are not finished.
         modes: ``transductive`` or ``held-out``, by domain.
         num_sentences: scored, by domain.
@@ -102,9 +102,9 @@ class CompareResult:
     headline: str
     caveats: tuple[str, ...]
     rows: tuple[ArmRow, ...]
-    duels: tuple[Duel, ...]
-    published: tuple[PublishedRow, ...]
-    published_warning: str
+    comparisons: tuple[PairwiseComparison, ...]
+    reference_scores: tuple[ReferenceScore, ...]
+    reference_warning: str
     missing: tuple[str, ...]
     modes: Mapping[str, str]
     num_sentences: Mapping[str, int]
@@ -136,7 +136,7 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
                 f"{row.arm} stopped after {row.updates} of {row.planned_updates} updates: its row "
                 "is not at the budget of the others"
             )
-    duels = all_duels(found, profile.run.seed)
+    comparisons = compare_all(found, profile.run.seed)
     done = {pair_name(item.arm, item.seed) for item in found}
     wanted = (pair_name(arm, seed) for arm, seed in chosen_pairs(profile, arms))
     missing = tuple(name for name in wanted if name not in done)
@@ -144,14 +144,14 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
         reporter.warn(
             f"{len(missing)} runs are not finished in {arms_path(profile)}: {', '.join(missing)}"
         )
-    text, caveats = answer(found, duels)
+    text, caveats = answer(found, comparisons)
     return CompareResult(
         headline=text,
         caveats=caveats,
         rows=rows,
-        duels=duels,
-        published=PUBLISHED,
-        published_warning=WARNING,
+        comparisons=comparisons,
+        reference_scores=REFERENCE_SCORES,
+        reference_warning=WARNING,
         missing=missing,
         modes={role: found[0].modes[role] for role in ROLES},
         num_sentences=_sizes(found),
@@ -159,14 +159,20 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
     )
 
 
-def answer(found: Sequence[FinishedArm], duels: Sequence[Duel]) -> tuple[str, tuple[str, ...]]:
+def answer(
+    found: Sequence[FinishedArm], comparisons: Sequence[PairwiseComparison]
+) -> tuple[str, tuple[str, ...]]:
     """Return whether the curriculum won over naive-rl, in a sentence, and its caveats.
 
     Args:
         found: finished pairs, all of them comparable.
-        duels: what `all_duels` makes of them.
+        comparisons: what `compare_all` makes of them.
     """
-    ours = [duel for duel in duels if (duel.first, duel.second) == (OURS, NAIVE)]
+    ours = [
+        comparison
+        for comparison in comparisons
+        if (comparison.first, comparison.second) == (OURS, NAIVE)
+    ]
     mode = found[0].modes["target"]
     return verdict(ours, _sizes(found), reportable=_reportable(found), mode=mode)
 
@@ -185,7 +191,7 @@ def answer_of(folders: Sequence[Path]) -> tuple[str, tuple[str, ...]] | None:
         check_comparable(found)
     except IntegrityError:
         return None
-    return answer(found, all_duels(found, min(arm.seed for arm in found)))
+    return answer(found, compare_all(found, min(arm.seed for arm in found)))
 
 
 def _sizes(found: Sequence[FinishedArm]) -> dict[str, int]:
@@ -215,14 +221,14 @@ def _row(runs: Sequence[FinishedArm], judge: LabelJudge) -> ArmRow:
     )
 
 
-def duel_names(arms: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def compared_names(arms: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return who is compared with whom: the curriculum with all, then all others with naive-rl."""
     ours = ((OURS, other) for other in arms if OURS in arms and other != OURS)
     naive = ((arm, NAIVE) for arm in arms if NAIVE in arms and arm not in (OURS, NAIVE))
     return tuple(chain(ours, naive))
 
 
-def all_duels(found: Sequence[FinishedArm], seed: int) -> tuple[Duel, ...]:
+def compare_all(found: Sequence[FinishedArm], seed: int) -> tuple[PairwiseComparison, ...]:
     """Return every comparison in both domains, p-values corrected over all of them.
 
     Args:
@@ -233,14 +239,16 @@ def all_duels(found: Sequence[FinishedArm], seed: int) -> tuple[Duel, ...]:
     by_arm = {arm: {item.seed: item for item in found if item.arm == arm} for arm in arms}
     plain = []
     for role in ROLES:
-        for first, second in duel_names(arms):
+        for first, second in compared_names(arms):
             a, b = by_arm[first], by_arm[second]
             seeds = common_seeds(first, a, second, b)
             if seeds:
                 rng = np.random.default_rng(derive_seed(seed, "compare", role, first, second))
-                plain.append(_duel(role, (first, second), seeds, (a, b), rng))
-    corrected = holm([duel.p_value for duel in plain])
-    return tuple(replace(duel, p_holm=p) for duel, p in zip(plain, corrected, strict=True))
+                plain.append(_pairwise(role, (first, second), seeds, (a, b), rng))
+    corrected = holm([comparison.p_value for comparison in plain])
+    return tuple(
+        replace(comparison, p_holm=p) for comparison, p in zip(plain, corrected, strict=True)
+    )
 
 
 def common_seeds(
@@ -259,17 +267,17 @@ def _of_seed(runs: Mapping[int, FinishedArm], seed: int) -> FinishedArm:
     return runs[seed] if seed in runs else next(iter(runs.values()))
 
 
-def _duel(
+def _pairwise(
     role: Role,
     names: tuple[str, str],
     seeds: Sequence[int],
     runs: tuple[Mapping[int, FinishedArm], Mapping[int, FinishedArm]],
     rng: np.random.Generator,
-) -> Duel:
+) -> PairwiseComparison:
     a, b = ([_of_seed(side, seed) for seed in seeds] for side in runs)
     result = paired_bootstrap(_added(a, role), _added(b, role), rng, num_resamples=NUM_RESAMPLES)
     ahead = sum(x.f1[role] > y.f1[role] for x, y in zip(a, b, strict=True))
-    return Duel(
+    return PairwiseComparison(
         role, *names, tuple(seeds), result.difference, result.p_value, result.p_value, ahead
     )
 

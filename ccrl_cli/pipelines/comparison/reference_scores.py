@@ -11,8 +11,8 @@ WARNING = (
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedRow:
-    """One published score.
+class ReferenceScore:
+    """One score of another system.
 
     Attributes:
         system: model or method.
@@ -30,15 +30,15 @@ class PublishedRow:
 _ZERO_SHOT = "CrossNER zero-shot, mean of five domains"
 _REASONING = "ReasoningNER, AAAI 2026"
 
-PUBLISHED: tuple[PublishedRow, ...] = (
-    PublishedRow("Qwen3-4B, prompted", _ZERO_SHOT, 62.4, _REASONING),
-    PublishedRow("Qwen3-8B, prompted", _ZERO_SHOT, 66.1, _REASONING),
-    PublishedRow("UniNER-7B", _ZERO_SHOT, 60.0, "UniversalNER, ICLR 2024"),
-    PublishedRow("GoLLIE-7B", _ZERO_SHOT, 60.5, "GoLLIE, ICLR 2024"),
-    PublishedRow("GLiNER-L", _ZERO_SHOT, 65.3, "GLiNER, NAACL 2024"),
-    PublishedRow("GNER-T5-xxl", _ZERO_SHOT, 74.0, "GNER, ACL Findings 2024"),
-    PublishedRow("B2NER-7B", _ZERO_SHOT, 75.3, "B2NER, COLING 2025"),
-    PublishedRow("DiZiNER", _ZERO_SHOT, 76.8, "DiZiNER, ACL 2026 (2604.15866)"),
-    PublishedRow("BERT-base", "CoNLL-2003, supervised", 92.4, "Devlin et al., NAACL 2019"),
-    PublishedRow("SpanMarker", "Few-NERD, 66 types, supervised", 70.5, "SpanMarker model card"),
+REFERENCE_SCORES: tuple[ReferenceScore, ...] = (
+    ReferenceScore("Qwen3-4B, prompted", _ZERO_SHOT, 62.4, _REASONING),
+    ReferenceScore("Qwen3-8B, prompted", _ZERO_SHOT, 66.1, _REASONING),
+    ReferenceScore("UniNER-7B", _ZERO_SHOT, 60.0, "UniversalNER, ICLR 2024"),
+    ReferenceScore("GoLLIE-7B", _ZERO_SHOT, 60.5, "GoLLIE, ICLR 2024"),
+    ReferenceScore("GLiNER-L", _ZERO_SHOT, 65.3, "GLiNER, NAACL 2024"),
+    ReferenceScore("GNER-T5-xxl", _ZERO_SHOT, 74.0, "GNER, ACL Findings 2024"),
+    ReferenceScore("B2NER-7B", _ZERO_SHOT, 75.3, "B2NER, COLING 2025"),
+    ReferenceScore("DiZiNER", _ZERO_SHOT, 76.8, "DiZiNER, ACL 2026 (2604.15866)"),
+    ReferenceScore("BERT-base", "CoNLL-2003, supervised", 92.4, "Devlin et al., NAACL 2019"),
+    ReferenceScore("SpanMarker", "Few-NERD, 66 types, supervised", 70.5, "SpanMarker model card"),
 )

@@ -13,7 +13,7 @@ FEW_SEEDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
+class PairwiseComparison:
     """Two arms on the same sentences, over their common seeds.
 
     Attributes:
@@ -37,17 +37,17 @@ class Duel:
     ahead: int
 
 
-def outcome(duel: Duel) -> str:
+def outcome(comparison: PairwiseComparison) -> str:
     """Return ``higher``, ``lower`` or ``open``: p below 0.05 after Holm, and an interval without 0.
 
     Where there are several seeds, the same sign in most of them is asked for as well.
     """
-    difference, seeds = duel.difference, len(duel.seeds)
-    if duel.p_holm >= ALPHA:
+    difference, seeds = comparison.difference, len(comparison.seeds)
+    if comparison.p_holm >= ALPHA:
         return "open"
-    if difference.low > 0 and 2 * duel.ahead > seeds:
+    if difference.low > 0 and 2 * comparison.ahead > seeds:
         return "higher"
-    if difference.high < 0 and 2 * duel.ahead < seeds:
+    if difference.high < 0 and 2 * comparison.ahead < seeds:
         return "lower"
     return "open"
 
@@ -80,17 +80,21 @@ _SENTENCES: Mapping[tuple[str, str], str] = {
 
 
 def verdict(
-    duels: Sequence[Duel], sizes: Mapping[str, int], *, reportable: bool, mode: str
+    comparisons: Sequence[PairwiseComparison],
+    sizes: Mapping[str, int],
+    *,
+    reportable: bool,
+    mode: str,
 ) -> tuple[str, tuple[str, ...]]:
     """Return the headline of curriculum against naive-rl, and its caveats.
 
     Args:
-        duels: the comparison in the target and in the source domain; empty if one arm is missing.
+        comparisons: of the target and of the source domain; empty if one arm is missing.
         sizes: sentences scored, by domain.
         reportable: whether every number may be reported.
         mode: ``transductive`` or ``held-out``, of the target.
     """
-    by_domain = {duel.domain: duel for duel in duels}
+    by_domain = {comparison.domain: comparison for comparison in comparisons}
     target, source = by_domain.get("target"), by_domain.get("source")
     if target is None or source is None:
         text = "Whether the curriculum beats naive RL was not tested: one of the two did not run."
@@ -100,12 +104,17 @@ def verdict(
     return text, _caveats(sizes, len(target.seeds), reportable=reportable, mode=mode)
 
 
-def _numbers(duel: Duel) -> str:
-    gap = duel.difference
-    seeds = f", ahead in {duel.ahead} of {len(duel.seeds)} seeds" if len(duel.seeds) > 1 else ""
+def _numbers(comparison: PairwiseComparison) -> str:
+    gap = comparison.difference
+    seeds = (
+        f", ahead in {comparison.ahead} of {len(comparison.seeds)} seeds"
+        if len(comparison.seeds) > 1
+        else ""
+    )
     return (
-        f"{duel.domain} F1 {100 * gap.value:+.1f} points (95 % interval {100 * gap.low:+.1f} to "
-        f"{100 * gap.high:+.1f}, p = {duel.p_holm:.3f} after Holm{seeds})"
+        f"{comparison.domain} F1 {100 * gap.value:+.1f} points (95 % interval "
+        f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}, p = {comparison.p_holm:.3f} after Holm"
+        f"{seeds})"
     )
 
 

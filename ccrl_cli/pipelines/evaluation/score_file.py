@@ -37,7 +37,7 @@ class FileScores:
         types: the label set: every type of the gold file.
         scores: as of ``ccrl evaluate``.
         missing: gold sentences without a prediction; they count as answered with nothing.
-        strangers: predictions for sentences that are not in the gold file; left out.
+        unmatched: predictions for sentences that are not in the gold file; left out.
         rows: one a gold sentence, as in ``predictions-*.jsonl``.
     """
 
@@ -46,7 +46,7 @@ class FileScores:
     types: tuple[str, ...]
     scores: Scores
     missing: int
-    strangers: int
+    unmatched: int
     rows: tuple[Mapping[str, Any], ...]
 
 
@@ -115,7 +115,7 @@ def score_files(predictions: Path, gold: Path, *, seed: int = 0) -> FileScores:
         types=due.labels,
         scores=score_predictions(judged, due.labels, rng),
         missing=missing,
-        strangers=number - (len(judged) - missing),
+        unmatched=number - (len(judged) - missing),
         rows=tuple(prediction_row(item) for item in judged),
     )
 

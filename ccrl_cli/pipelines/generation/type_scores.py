@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.type_evidence import (
-    BLANK,
+    CONTENT_FREE,
     SpanScore,
 )
 from ccrl_cli.data.type_prompts import TypePrompt
@@ -76,7 +76,7 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
     owed = {key for key in spans if key not in known or lacks_spans(known[key], spans[key])}
     if owed:
         asker = _load_asker(profile, domain, start)
-        blank = asker.blank()
+        content_free = asker.content_free()
         with (
             JsonlWriter(path) as writer,
             reporter.progress(len(owed), "score types", unit="inputs") as progress,
@@ -92,7 +92,7 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
                             model=profile.model.name,
                             identity=identity,
                             types=domain.labels,
-                            blank=blank,
+                            content_free=content_free,
                             spans=scores[key],
                         ).to_json()
                     )
@@ -166,9 +166,9 @@ class TypeAsker:
         )
         self._rows = profile.generation.batch_size * len(domain.labels)
 
-    def blank(self) -> tuple[float, ...]:
+    def content_free(self) -> tuple[float, ...]:
         """Return the (T,) scores of a span and text that say nothing."""
-        ((scores,),) = self._score([(BLANK, (BLANK,))])
+        ((scores,),) = self._score([(CONTENT_FREE, (CONTENT_FREE,))])
         return scores.logprobs
 
     def score(

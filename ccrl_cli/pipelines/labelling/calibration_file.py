@@ -29,8 +29,8 @@ _RELEVANT = (
     "models",
     "type_rule",
     "type_question",
-    "type_habit",
-    "type_matching",
+    "type_prior",
+    "prior_matching",
 )
 
 

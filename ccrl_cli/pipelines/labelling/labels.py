@@ -68,14 +68,14 @@ class LabelSet:
         return {key: label.confidence for key, label in self.labels.items()}
 
     @property
-    def sureness(self) -> dict[str, tuple[float, ...]]:
+    def entity_confidence(self) -> dict[str, tuple[float, ...]]:
         """How sure each entity of a label is, by input id.
 
         Its posterior or its vote share, where the metric is of entities; of another metric the
         confidence of the label.
         """
         return {
-            key: _sureness(label, self.posteriors.get(key, {}))
+            key: _entity_confidence(label, self.posteriors.get(key, {}))
             for key, label in self.labels.items()
         }
 
@@ -92,7 +92,7 @@ class LabelSet:
             return None
         entities = {
             key: [(e.type, s) for e, s in zip(self.labels[key].entities, sure, strict=True)]
-            for key, sure in self.sureness.items()
+            for key, sure in self.entity_confidence.items()
         }
         return balanced_ranks(entities, self.confidence)
 
@@ -148,7 +148,7 @@ def derive_labels(
     evidence = load_type_evidence(profile, domain, found) if retypes or weighs else None
     if evidence and retypes:
         chosen = evidence.chosen_types()
-        found = found.retyped(chosen)
+        found = found.with_types(chosen)
     posteriors = evidence.posteriors(found.parses) if evidence and weighs else {}
     keys = list(found.samples)
     parses = [found.samples[key][0] for key in keys]
@@ -177,7 +177,7 @@ def without_types(labeller: Labeller) -> Labeller:
     return replace(labeller, metric="entity_vote", combination=None)
 
 
-def _sureness(label: PseudoLabel, posteriors: PosteriorOf) -> tuple[float, ...]:
+def _entity_confidence(label: PseudoLabel, posteriors: PosteriorOf) -> tuple[float, ...]:
     if label.metric not in ("type_posterior", "entity_vote"):
         return (label.confidence,) * len(label.entities)
     votes = {(mention_key(entity.text), entity.type): share for entity, share in label.votes}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import pool
 from ccrl_cli.core.parsing import parse_completion
-from ccrl_cli.core.type_evidence import retype
+from ccrl_cli.core.type_evidence import with_types
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.common.domains import TRAINING, Inputs
 from ccrl_cli.records import Example, Parse, Record
@@ -47,10 +47,10 @@ class SampleSet:
         """The completions by input id, without their log-probabilities."""
         return {key: parses for key, (parses, _) in self.samples.items()}
 
-    def retyped(self, chosen: Mapping[str, Mapping[str, str]]) -> SampleSet:
+    def with_types(self, chosen: Mapping[str, Mapping[str, str]]) -> SampleSet:
         """Return the same completions under the types that are given for their spans, by input."""
         samples = {
-            key: (retype(parses, chosen[key]), logprobs)
+            key: (with_types(parses, chosen[key]), logprobs)
             for key, (parses, logprobs) in self.samples.items()
         }
         return replace(self, samples=samples)
@@ -106,10 +106,10 @@ def _parse(record: Record, types: Mapping[str, str]) -> Samples:
 
 def _models(profile: Profile, store: CompletionStore) -> tuple[str, ...]:
     """Return the models of the store whose votes are pooled."""
-    strangers = [name for name in profile.confidence.models if name not in store.models]
-    if strangers:
+    unknown = [name for name in profile.confidence.models if name not in store.models]
+    if unknown:
         raise UsageError(
-            f"{store.path} has no completions by {strangers[0]!r}",
+            f"{store.path} has no completions by {unknown[0]!r}",
             hint=f"confidence.models may name {', '.join(store.models)}",
         )
     return profile.confidence.models or store.models

@@ -10,7 +10,7 @@ import numpy as np
 
 from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.type_evidence import chosen_types, matched_habit, posteriors, spans_to_score
+from ccrl_cli.core.type_evidence import chosen_types, matched_prior, posteriors, spans_to_score
 from ccrl_cli.data.type_prompts import TypePrompt
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.common.domains import Domain
@@ -28,23 +28,26 @@ class TypeEvidence:
 
     Attributes:
         scores: by input id.
-        habit: (T,) the habit that all inputs share; None: of each input, the scores of the blank.
+        prior: (T,) the prior that all inputs share; None: the content-free prior of
+            each input.
     """
 
     scores: Mapping[str, TypeScores]
-    habit: tuple[float, ...] | None
+    prior: tuple[float, ...] | None
 
     def posteriors(self, parses: Mapping[str, Sequence[Parse]]) -> dict[str, PosteriorOf]:
         """Return the posteriors of what completions state, by input, as a labeller takes them."""
         return {
-            key: posteriors(record.spans, self.habit or record.blank, record.types, parses[key])
+            key: posteriors(
+                record.spans, self.prior or record.content_free, record.types, parses[key]
+            )
             for key, record in self.scores.items()
         }
 
     def chosen_types(self) -> dict[str, dict[str, str]]:
         """Return the type of highest posterior of each span (normalised text), by input."""
         return {
-            key: chosen_types(record.spans, self.habit or record.blank, record.types)
+            key: chosen_types(record.spans, self.prior or record.content_free, record.types)
             for key, record in self.scores.items()
         }
 
@@ -62,13 +65,13 @@ def load_type_evidence(profile: Profile, domain: Domain, found: SampleSet) -> Ty
 def weigh_scores(
     profile: Profile, domain: Domain, scores: Mapping[str, TypeScores]
 ) -> TypeEvidence:
-    """Return scores as evidence: with the habit that the profile takes off them."""
+    """Return scores as evidence: with the prior that the profile takes off them."""
     section = profile.confidence
-    if section.type_habit == "blank":
+    if section.type_prior == "content_free":
         return TypeEvidence(scores, None)
     rows = [span.logprobs for record in scores.values() for span in record.spans]
     table = np.array(rows, dtype=np.float64).reshape(-1, len(domain.labels))
-    return TypeEvidence(scores, tuple(matched_habit(table, section.type_matching).tolist()))
+    return TypeEvidence(scores, tuple(matched_prior(table, section.prior_matching).tolist()))
 
 
 def _load(profile: Profile, domain: Domain, found: SampleSet) -> dict[str, TypeScores]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.refresh import Refresher, RefreshSettings
-from ccrl_cli.core.type_evidence import retype
+from ccrl_cli.core.type_evidence import with_types
 from ccrl_cli.pipelines.generation.type_scores import TypeAsker
 from ccrl_cli.pipelines.labelling.labels import LabelSet, in_text, make_labeller, without_types
 from ccrl_cli.pipelines.labelling.type_evidence import spans_of, weigh_scores
@@ -97,11 +97,11 @@ class TypeRenewal:
             parses: its answers by input id.
         """
         asker = TypeAsker(self._profile, self._domain, replace(self._loaded, model=model))
-        blank = asker.blank()
+        content_free = asker.content_free()
         spans = spans_of(self._examples, parses)
         scores = asker.score({key: self._examples[key].text for key in parses}, spans)
         name, types = self._profile.model.name, self._domain.labels
-        return {key: TypeScores(key, name, {}, types, blank, scores[key]) for key in parses}
+        return {key: TypeScores(key, name, {}, types, content_free, scores[key]) for key in parses}
 
     def weigh(
         self, scores: Mapping[str, TypeScores], parses: Mapping[str, Sequence[Parse]]
@@ -109,5 +109,5 @@ class TypeRenewal:
         """Return the type of each span and the posteriors of what answers state, by input id."""
         evidence = weigh_scores(self._profile, self._domain, scores)
         chosen = evidence.chosen_types() if self._retypes else {}
-        stated = {key: retype(list(parses[key]), chosen.get(key, {})) for key in scores}
+        stated = {key: with_types(list(parses[key]), chosen.get(key, {})) for key in scores}
         return chosen, evidence.posteriors(stated) if self._weighs else {}

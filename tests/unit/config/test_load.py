@@ -109,6 +109,17 @@ def test_unknown_key_in_a_file_names_its_line():
     assert far.message == "unknown key qwertz (profile p.toml:1)"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("type_habit", "type_prior"), ("type_matching", "prior_matching")],
+)
+def test_a_key_of_an_earlier_version_names_the_new_one(old, new):
+    error = refusal("quickstart", [f"confidence.{old}=0.5"])
+    assert error.message == f"confidence.{old} (--set) is called confidence.{new} now"
+    assert error.hint.startswith(f"write confidence.{new}")
+    assert error.exit_code == 2
+
+
 def test_values_out_of_bounds_name_key_value_place():
     error = refusal(write("p.toml", MINIMAL + "[run]\nseed = -3\n"))
     assert error.message == (

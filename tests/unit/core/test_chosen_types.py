@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccrl_cli.core.agreement import Labeller, canonical
-from ccrl_cli.core.type_evidence import SpanScore, chosen_types, retype
+from ccrl_cli.core.type_evidence import SpanScore, chosen_types, with_types
 from ccrl_cli.records import Entity, Parse
 
 TYPES = ("city", "river", "person")
@@ -33,7 +33,7 @@ def test_votes_are_for_spans_once_types_are_given():
     labeller = Labeller(rule="entity_vote", metric="entity_vote", types=TYPES)
     plain = labeller("x", parses, [None] * 4)
     assert plain.entities == ()
-    typed = labeller("x", retype(parses, {"Seine": "river", "Paris": "city"}), [None] * 4)
+    typed = labeller("x", with_types(parses, {"Seine": "river", "Paris": "city"}), [None] * 4)
     assert typed.entities == (Entity("Seine", "river"),)
     assert typed.confidence == 0.75
     assert typed.abstained == (Entity("Paris", "city"),)
@@ -41,7 +41,7 @@ def test_votes_are_for_spans_once_types_are_given():
 
 def test_a_span_under_two_types_is_one_mention_and_copies_stay_copies():
     twice = parse(("Bath", "city"), ("Bath", "river"), ("Bath", "city"))
-    (found,) = retype([twice], {"Bath": "city"})
+    (found,) = with_types([twice], {"Bath": "city"})
     assert found.entities == (Entity("Bath", "city"), Entity("Bath", "city"))
 
 
@@ -55,11 +55,11 @@ entities = st.builds(
 )
 def test_spans_stay_and_types_given_hold(found, types):
     before = Parse("valid", tuple(found))
-    (after,) = retype([before], types)
+    (after,) = with_types([before], types)
     assert {e.text for e in canonical(after.entities)} == {e.text for e in canonical(found)}
     assert len(after.entities) <= len(found)
     for entity in after.entities:
         if entity.text in types:
             assert entity.type == types[entity.text]
-    assert retype([after], types) == [after]
-    assert retype([before], {}) == [before]
+    assert with_types([after], types) == [after]
+    assert with_types([before], {}) == [before]

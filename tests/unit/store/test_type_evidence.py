@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.type_evidence import (
     SpanScore,
-    matched_habit,
+    matched_prior,
     posteriors,
     spans_to_score,
     type_posterior,
@@ -36,25 +36,27 @@ def aligner(text):
 def test_posterior_divides_the_blank_out():
     # P = 0.6, 0.3, 0.1 and blank 0.6, 0.2, 0.2: ratios 1, 1.5, 0.5, their sum 3.
     logprobs = [[math.log(p) for p in (0.6, 0.3, 0.1)]]
-    blank = [math.log(p) for p in (0.6, 0.2, 0.2)]
+    content_free = [math.log(p) for p in (0.6, 0.2, 0.2)]
     expected = [1 / 3, 1 / 2, 1 / 6]
-    assert type_posterior(logprobs, blank)[0].tolist() == pytest.approx(expected)
+    assert type_posterior(logprobs, content_free)[0].tolist() == pytest.approx(expected)
 
 
 @given(LOGS, st.floats(-20, 20), st.data())
 def test_posterior_is_a_distribution_and_ignores_constants(logprobs, constant, data):
-    blank = data.draw(st.lists(st.floats(-50, 0), min_size=len(logprobs), max_size=len(logprobs)))
-    found = type_posterior([logprobs], blank)[0]
+    content_free = data.draw(
+        st.lists(st.floats(-50, 0), min_size=len(logprobs), max_size=len(logprobs))
+    )
+    found = type_posterior([logprobs], content_free)[0]
     assert found.sum() == pytest.approx(1.0)
     assert (found >= 0).all()
-    shifted = type_posterior([[value + constant for value in logprobs]], blank)[0]
+    shifted = type_posterior([[value + constant for value in logprobs]], content_free)[0]
     assert shifted.tolist() == pytest.approx(found.tolist(), abs=1e-9)
     same = type_posterior([logprobs], logprobs)[0]  # the text changes nothing: all types alike
     assert same.tolist() == pytest.approx([1 / len(logprobs)] * len(logprobs))
 
 
 @pytest.mark.parametrize(
-    ("logprobs", "blank", "message"),
+    ("logprobs", "content_free", "message"),
     [
         ([[0.0, -1.0]], [0.0], "do not pair up"),
         ([0.0], [0.0], "do not pair up"),
@@ -63,9 +65,9 @@ def test_posterior_is_a_distribution_and_ignores_constants(logprobs, constant, d
         ([[0.0]], [-math.inf], "not finite"),
     ],
 )
-def test_bad_scores_are_refused(logprobs, blank, message):
+def test_bad_scores_are_refused(logprobs, content_free, message):
     with pytest.raises(ValueError, match=message):
-        type_posterior(logprobs, blank)
+        type_posterior(logprobs, content_free)
 
 
 TABLES = st.integers(2, 4).flatmap(
@@ -75,33 +77,33 @@ TABLES = st.integers(2, 4).flatmap(
 )
 
 
-def test_a_matched_habit_by_hand():
+def test_prior_matching_by_hand():
     # Both spans say the first type three times as often; off with it, they say both alike.
     # h = ln 3 apart, centred +-ln(3)/2; two spans and two types: 2 / (2 + 2) of it.
     logprobs = [[math.log(0.75), math.log(0.25)]] * 2
-    assert matched_habit(logprobs, 1.0).tolist() == pytest.approx(
+    assert matched_prior(logprobs, 1.0).tolist() == pytest.approx(
         [math.log(3) / 4, -math.log(3) / 4], abs=1e-3
     )
 
 
 @given(TABLES, st.floats(0, 1), st.floats(-20, 20))
-def test_a_matched_habit_makes_types_equally_frequent(logprobs, strength, constant):
+def test_prior_matching_makes_types_equally_frequent(logprobs, strength, constant):
     spans, types = len(logprobs), len(logprobs[0])
-    found = matched_habit(logprobs, 1.0)
+    found = matched_prior(logprobs, 1.0)
     whole = found * (spans + types) / spans
     assert type_posterior(logprobs, whole).mean(axis=0) == pytest.approx(1 / types, abs=2e-3)
     assert found.mean() == pytest.approx(0, abs=1e-9)
-    assert matched_habit(logprobs, strength) == pytest.approx(strength * found)
+    assert matched_prior(logprobs, strength) == pytest.approx(strength * found)
     moved = [[value + constant for value in logprobs[0]], *logprobs[1:]]
-    assert matched_habit(moved, 1.0) == pytest.approx(found, abs=1e-6)
+    assert matched_prior(moved, 1.0) == pytest.approx(found, abs=1e-6)
 
 
-def test_no_span_shows_no_habit():
-    assert matched_habit(np.zeros((0, 3)), 1.0).tolist() == [0, 0, 0]
+def test_no_span_shows_no_prior():
+    assert matched_prior(np.zeros((0, 3)), 1.0).tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="strength 2"):
-        matched_habit([[0.0, 1.0]], 2.0)
+        matched_prior([[0.0, 1.0]], 2.0)
     with pytest.raises(ValueError, match="not of spans and types"):
-        matched_habit(np.zeros((3, 0)), 1.0)
+        matched_prior(np.zeros((3, 0)), 1.0)
 
 
 def test_spans_of_the_text_are_scored_once():
@@ -166,7 +168,7 @@ def record(input_id="a", model="m", **changes):
     values = {
         "identity": {"prompt": "p", "labels": "l", "adapter": None},
         "types": TYPES,
-        "blank": (-1.0, -2.0),
+        "content_free": (-1.0, -2.0),
         "spans": (SpanScore("Ada", (-0.5, -3.25)),),
     }
     return TypeScores(input_id, model, **(values | changes))
@@ -176,7 +178,7 @@ def test_scores_survive_the_file_and_the_last_one_counts(tmp_path):
     path = type_scores_path(tmp_path / "completions.jsonl")
     assert path.name == "completions.types.jsonl"
     assert read_type_scores(path, "m", {}) == {}
-    newer = record(blank=(-1.5, -2.5))
+    newer = record(content_free=(-1.5, -2.5))
     with JsonlWriter(path) as writer:
         for item in (record(), record(model="other"), newer, record("b", identity={"prompt": "q"})):
             writer.append(item.to_json())

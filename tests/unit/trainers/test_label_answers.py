@@ -138,7 +138,7 @@ def test_the_label_is_the_last_of_its_group_and_no_sample(folder):
     rows = rollouts(prompts, Trainer(loaded.model))
     label = [*loaded.encode(task.inputs["i3"].answer), loaded.end_ids[0]]
     assert rows["completion_ids"][7] == label
-    assert [rollout.from_label for rollout in rollouts.drawn] == [False, False, False, True] * 2
+    assert [rollout.off_policy for rollout in rollouts.drawn] == [False, False, False, True] * 2
     sampled = [len(ids) for n, ids in enumerate(rows["completion_ids"]) if n % 4 != 3]
     assert rollouts.tokens == sum(sampled)
     without = Rollouts(loaded, replace(GUIDED, label_answers=0), merged_decoder(loaded), task)
@@ -162,7 +162,7 @@ def test_a_label_that_is_too_long_stays_out(folder):
     short = replace(GUIDED, max_completion_tokens=8)
     rollouts = Rollouts(loaded, short, merged_decoder(loaded), task)
     rollouts([task.inputs["i0"].prompt] * 4, Trainer(loaded.model))
-    assert [rollout.from_label for rollout in rollouts.drawn] == [False] * 4
+    assert [rollout.off_policy for rollout in rollouts.drawn] == [False] * 4
 
 
 def test_the_median_of_answers_leaves_one_rare_token_out():
@@ -172,15 +172,15 @@ def test_the_median_of_answers_leaves_one_rare_token_out():
     assert found == pytest.approx({"kl": 27.4 / 6, "kl_median": 0.2})
 
 
-def row(overlap: float, *, from_label: bool = False) -> RolloutRow:
+def row(overlap: float, *, off_policy: bool = False) -> RolloutRow:
     """Return a scored rollout."""
     return RolloutRow(
-        "a", False, overlap, overlap, 0.0, 0.0, overlap, 1, 1, "valid", 10, False, from_label
+        "a", False, overlap, overlap, 0.0, 0.0, overlap, 1, 1, "valid", 10, False, off_policy
     )
 
 
 def test_means_are_of_samples_and_the_spread_is_of_all():
-    rows = [row(0.25), row(0.25), row(0.25), row(1.0, from_label=True)]
+    rows = [row(0.25), row(0.25), row(0.25), row(1.0, off_policy=True)]
     groups = make_groups(rows, 4)
     # mean 0.4375; deviations 3 x 0.1875 and 0.5625: variance (3 x 0.03515625 + 0.31640625) / 4
     assert groups[0].spread == pytest.approx(0.10546875**0.5)

@@ -10,7 +10,7 @@ import pytest
 from ccrl_cli.core.statistics import holm, micro_f1
 from ccrl_cli.errors import IntegrityError, PreconditionError
 from ccrl_cli.pipelines.comparison.arm_runs import finished_arms
-from ccrl_cli.pipelines.comparison.compare import all_duels, answer_of, compare, duel_names
+from ccrl_cli.pipelines.comparison.compare import answer_of, compare, compare_all, compared_names
 from ccrl_cli.reporting import NullReporter
 from made_arms import arms_of, write_arm
 
@@ -51,10 +51,14 @@ def test_numbers_of_the_table(tmp_path):
     assert (naive.updates, naive.rollouts, naive.seconds) == (8, 64, 12.0)
     # Both seeds added, sentence by sentence: naive 5 right of 2*5/(2*5 + 1 + 2) = 10/13, and the
     # start twice 2/6.
-    duel = next(d for d in found.duels if d.domain == "target")
-    assert (duel.first, duel.second, duel.seeds) == ("zero-shot", "naive-rl", (0, 1))
-    assert duel.difference.value == pytest.approx(2 / 6 - 10 / 13)
-    assert duel.ahead == 0
+    comparison = next(d for d in found.comparisons if d.domain == "target")
+    assert (comparison.first, comparison.second, comparison.seeds) == (
+        "zero-shot",
+        "naive-rl",
+        (0, 1),
+    )
+    assert comparison.difference.value == pytest.approx(2 / 6 - 10 / 13)
+    assert comparison.ahead == 0
 
 
 def test_the_interval_is_that_of_scipy(tmp_path):
@@ -64,7 +68,7 @@ def test_the_interval_is_that_of_scipy(tmp_path):
     write_arm(profile, "curriculum", 0, ours, ours)
     write_arm(profile, "naive-rl", 0, naive, naive)
     found, _ = compared(profile)
-    duel = next(d for d in found.duels if d.domain == "target")
+    comparison = next(d for d in found.comparisons if d.domain == "target")
     a, b = np.array(ours, float), np.array(naive, float)
 
     def gap(places):
@@ -75,10 +79,10 @@ def test_the_interval_is_that_of_scipy(tmp_path):
         (np.arange(200),), lambda p, axis=-1: gap(p) if p.ndim > 1 else gap(p)[0], vectorized=True,
         n_resamples=5000, method="percentile", rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    assert duel.difference.value == pytest.approx(gap(np.arange(200))[0])
+    assert comparison.difference.value == pytest.approx(gap(np.arange(200))[0])
     # A standard error is about 0.05; two bootstraps of 5000 differ by far less.
-    assert duel.difference.low == pytest.approx(theirs.low, abs=0.01)
-    assert duel.difference.high == pytest.approx(theirs.high, abs=0.01)
+    assert comparison.difference.low == pytest.approx(theirs.low, abs=0.01)
+    assert comparison.difference.high == pytest.approx(theirs.high, abs=0.01)
 
 
 def test_p_values_are_corrected_over_all_rows(tmp_path):
@@ -87,30 +91,30 @@ def test_p_values_are_corrected_over_all_rows(tmp_path):
         write_arm(profile, arm, 0, rows(number, 0.3 + 0.1 * number), rows(9 - number, 0.5))
     found, _ = compared(profile)
     # curriculum against 3 others, and 2 others against naive-rl, in two domains.
-    assert len(found.duels) == 10
-    assert [d.p_holm for d in found.duels] == holm([d.p_value for d in found.duels])
-    assert all(d.p_holm >= d.p_value for d in found.duels)
+    assert len(found.comparisons) == 10
+    assert [d.p_holm for d in found.comparisons] == holm([d.p_value for d in found.comparisons])
+    assert all(d.p_holm >= d.p_value for d in found.comparisons)
 
 
 def test_who_is_compared_with_whom():
     arms = ["zero-shot", "naive-rl", "curriculum", "oracle"]
-    assert duel_names(arms) == (
+    assert compared_names(arms) == (
         ("curriculum", "zero-shot"), ("curriculum", "naive-rl"), ("curriculum", "oracle"),
         ("zero-shot", "naive-rl"), ("oracle", "naive-rl"),
     )  # fmt: skip
-    assert duel_names(["zero-shot", "majority-vote"]) == ()
+    assert compared_names(["zero-shot", "majority-vote"]) == ()
 
 
-def test_duels_are_over_common_seeds_alone(tmp_path):
+def test_pairwise_comparisons_are_over_common_seeds_alone(tmp_path):
     profile = arms_of(tmp_path)
     for arm, seeds in (("curriculum", (0, 1, 2)), ("naive-rl", (1, 2, 3))):
         for seed in seeds:
             write_arm(profile, arm, seed, rows(seed, 0.5), rows(seed, 0.5))
-    duels = all_duels(finished_arms(profile), 0)
-    assert {duel.seeds for duel in duels} == {(1, 2)}
+    comparisons = compare_all(finished_arms(profile), 0)
+    assert {comparison.seeds for comparison in comparisons} == {(1, 2)}
     # The arms are alike in each common seed.
-    assert [duel.difference.value for duel in duels] == [0, 0]
-    assert [duel.p_value for duel in duels] == [1, 1]
+    assert [comparison.difference.value for comparison in comparisons] == [0, 0]
+    assert [comparison.p_value for comparison in comparisons] == [1, 1]
 
 
 def test_the_headline_says_who_won(tmp_path):

@@ -7,16 +7,16 @@ import itertools
 import pytest
 
 from ccrl_cli.core.statistics import Interval
-from ccrl_cli.pipelines.comparison.verdicts import Duel, outcome, verdict
+from ccrl_cli.pipelines.comparison.verdicts import PairwiseComparison, outcome, verdict
 
 RANGES = {"higher": (0.01, 0.05), "lower": (-0.05, -0.01), "open": (-0.01, 0.02)}
 
 
-def duel(kind, domain="target", *, seeds=(0, 1, 2), ahead=None, p=None):
+def comparison(kind, domain="target", *, seeds=(0, 1, 2), ahead=None, p=None):
     low, high = RANGES[kind]
     default = {"higher": len(seeds), "lower": 0, "open": 1}[kind]
     p = p if p is not None else (0.4 if kind == "open" else 0.01)
-    return Duel(domain, "curriculum", "naive-rl", seeds,
+    return PairwiseComparison(domain, "curriculum", "naive-rl", seeds,
                 Interval((low + high) / 2, low, high, 0.95, 100), p, p,
                 default if ahead is None else ahead)  # fmt: skip
 
@@ -24,19 +24,19 @@ def duel(kind, domain="target", *, seeds=(0, 1, 2), ahead=None, p=None):
 def said(target, source, **options):
     sizes = {"target": 500, "source": 500, **options.pop("sizes", {})}
     given = {"reportable": True, "mode": "held-out", **options}
-    return verdict([duel(target), duel(source, "source")], sizes, **given)
+    return verdict([comparison(target), comparison(source, "source")], sizes, **given)
 
 
 @pytest.mark.parametrize("kind", ["higher", "lower", "open"])
 def test_outcomes(kind):
-    assert outcome(duel(kind)) == kind
+    assert outcome(comparison(kind)) == kind
 
 
 def test_an_outcome_needs_more_than_its_interval():
-    assert outcome(duel("higher", p=0.06)) == "open"  # not after Holm
-    assert outcome(duel("higher", ahead=1)) == "open"  # ahead in 1 of 3 seeds
-    assert outcome(duel("lower", ahead=2)) == "open"
-    assert outcome(duel("higher", seeds=(0,), ahead=1)) == "higher"
+    assert outcome(comparison("higher", p=0.06)) == "open"  # not after Holm
+    assert outcome(comparison("higher", ahead=1)) == "open"  # ahead in 1 of 3 seeds
+    assert outcome(comparison("lower", ahead=2)) == "open"
+    assert outcome(comparison("higher", seeds=(0,), ahead=1)) == "higher"
 
 
 def test_every_combination_has_its_own_words():
@@ -67,7 +67,7 @@ def test_caveats():
     assert "80 sentences" in few[1]
     assert "proves little" in few[1]
     _, one = verdict(
-        [duel("open", seeds=(0,)), duel("open", "source", seeds=(0,))],
+        [comparison("open", seeds=(0,)), comparison("open", "source", seeds=(0,))],
         {"target": 500, "source": 500}, reportable=True, mode="held-out",
     )  # fmt: skip
     assert one[0].startswith("One seed")

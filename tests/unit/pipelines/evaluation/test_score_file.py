@@ -46,7 +46,7 @@ def entity(text, kind, start=None):
 
 def test_gold_scores_1_against_itself(tmp_path, gold):
     found = scored(tmp_path, gold, GOLD)
-    assert (found.scores.f1, found.scores.seqeval_f1, found.missing, found.strangers) == (
+    assert (found.scores.f1, found.scores.seqeval_f1, found.missing, found.unmatched) == (
         1,
         1,
         0,
@@ -68,7 +68,7 @@ def test_counts_are_worked_out_by_hand(tmp_path, gold):
     assert found.scores.f1 == pytest.approx(2 / 7)
     assert (found.scores.num_gold, found.scores.num_predicted) == (3, 4)
     assert found.scores.num_hallucinated == 1
-    assert (found.missing, found.strangers) == (1, 1)
+    assert (found.missing, found.unmatched) == (1, 1)
     assert found.scores.exact_share == pytest.approx(1 / 3)  # the one without prediction
     by_type = found.scores.per_type
     assert (by_type["agency"].gold, by_type["agency"].predicted) == (2, 3)

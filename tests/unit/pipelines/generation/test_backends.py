@@ -168,7 +168,7 @@ def test_noise_of_the_mock_is_what_is_asked_for():
     gold = json.dumps([{"text": e.text, "type": e.type} for e in ANSWERS["a"]])
     assert set(mock_texts(0.0)) == {gold}
     assert mock_texts(0.4) == mock_texts(0.4)
-    # A mention survives with 1 - noise, or retyped to its own type (noise / 3 / 2), or, the one
+    # A mention survives with 1 - noise, or with_types to its own type (noise / 3 / 2), or, the one
     # word alone, cut to itself (noise / 3): (1 - 5/6 x 0.4) x (1 - 1/2 x 0.4) = 0.533 of answers.
     share = mock_texts(0.4).count(gold) / 400
     assert share == pytest.approx(0.533, abs=0.08)

@@ -73,7 +73,7 @@ def test_balance_ranks_by_votes_where_no_type_is_scored(tmp_path):
     values = ("confidence.type_rule=votes", "confidence.metric=entity_vote")
     profile, domain = profile_in(tmp_path, *values)
     labels = load_labels(profile, domain)
-    assert list(labels.sureness.values()) == [(1.0,)]
+    assert list(labels.entity_confidence.values()) == [(1.0,)]
     assert list(labels.ranks(profile).values()) == [0.5]  # the only one of its type
     plain = load_profile("quickstart", ["curriculum.balance=none"]).profile
     assert labels.ranks(plain) is None
@@ -84,7 +84,7 @@ def test_balance_follows_the_metric_within_a_type(tmp_path):
     values = ("confidence.type_rule=votes", "confidence.metric=self_consistency")
     profile, domain = profile_in(tmp_path, *values)
     labels = load_labels(profile, domain)
-    ((sure,),) = labels.sureness.values()
+    ((sure,),) = labels.entity_confidence.values()
     assert [sure] == list(labels.confidence.values())
 
 

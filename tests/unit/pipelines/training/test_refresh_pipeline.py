@@ -39,8 +39,8 @@ def test_a_refresh_from_the_stores_own_completions_changes_no_label(tmp_path, mo
         assert abs(refreshed.confidence[key] - labels.labels[key].confidence) < 1e-12
 
 
-@pytest.mark.parametrize("habit", ["blank", "matched"])
-def test_a_teacher_is_asked_for_types_as_the_store_was(tmp_path, monkeypatch, capsys, habit):
+@pytest.mark.parametrize("prior", ["content_free", "matching"])
+def test_a_teacher_is_asked_for_types_as_the_store_was(tmp_path, monkeypatch, capsys, prior):
     """The same weights about the same answers: the same scores, types and posteriors."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
@@ -54,7 +54,7 @@ def test_a_teacher_is_asked_for_types_as_the_store_was(tmp_path, monkeypatch, ca
         "model.adapter=",
         "model.dtype=float32",
         "curriculum.refresh_every_steps=5",
-        f"confidence.type_habit={habit}",
+        f"confidence.type_prior={prior}",
         "data.target.max_train_samples=12",
     ]
     words = [word for value in values for word in ("--set", value)]

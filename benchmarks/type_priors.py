@@ -1,10 +1,10 @@
-"""Which habit should be taken off type scores? The share of right types among gold spans, by habit.
+"""Which prior should be taken off type scores? The share of right types among gold spans, by prior.
 
-    python benchmarks/type_habits.py --profile smollm2-crossner [--set SECTION.KEY=VALUE ...]
+    python benchmarks/type_priors.py --profile smollm2-crossner [--set SECTION.KEY=VALUE ...]
 
 Reads the type scores of a run (`ccrl generate` or `ccrl curriculum score` made them) and the gold
 labels of its inputs, which labels and training never see. A scored span counts where gold has the
-same text; its type is the one of highest posterior after the habit is taken off. "macro F1" is the
+same text; its type is the one of highest posterior after the prior is taken off. "macro F1" is the
 mean over the types that gold holds, "lost types" are those with an F1 below 10 %.
 """
 
@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score
 
 from ccrl_cli.config.load import load_profile
 from ccrl_cli.core.alignment import mention_key
-from ccrl_cli.core.type_evidence import matched_habit, type_posterior
+from ccrl_cli.core.type_evidence import matched_prior, type_posterior
 from ccrl_cli.errors import CcrlError, PreconditionError
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.labelling.type_evidence import score_identity
@@ -29,7 +29,7 @@ LOST = 0.1
 
 
 def main() -> int:
-    """Print one line a habit."""
+    """Print one line a prior."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", required=True)
     parser.add_argument("--set", action="append", default=[], dest="values")
@@ -51,13 +51,13 @@ def main() -> int:
         for span in record.spans:
             rows.append(span.logprobs)
             gold.append(kinds.get(mention_key(span.text)))
-    table, blank = np.array(rows), np.array(record.blank)
-    habits = {"none": np.zeros(len(blank)), "blank": blank}
-    habits |= {f"matched, {share:g}": matched_habit(table, share) for share in STRENGTHS}
+    table, content_free = np.array(rows), np.array(record.content_free)
+    priors = {"none": np.zeros(len(content_free)), "content_free": content_free}
+    priors |= {f"matched, {share:g}": matched_prior(table, share) for share in STRENGTHS}
     print(f"{len(scores)} inputs, {len(rows)} spans, {sum(g is not None for g in gold)} of gold")
-    print("| habit taken off | right types % | macro F1 % | lost types |\n|---|---|---|---|")
-    for name, habit in habits.items():
-        best = type_posterior(table, habit).argmax(axis=1)
+    print("| prior taken off | right types % | macro F1 % | lost types |\n|---|---|---|---|")
+    for name, prior in priors.items():
+        best = type_posterior(table, prior).argmax(axis=1)
         known = [(domain.labels[b], g) for b, g in zip(best, gold, strict=True) if g is not None]
         picked, true = [p for p, _ in known], [g for _, g in known]
         kinds_held = sorted(set(true))
