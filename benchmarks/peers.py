@@ -48,9 +48,10 @@ def load(reference: str) -> tuple[Path, LoadedModel]:
     """Return a model and its folder; in the number format that ccrl chooses for the device."""
     from ccrl_cli.models.download import ensure_model
     from ccrl_cli.models.loading import load_model
+    from ccrl_cli.models.weights import Weights
 
     folder = ensure_model(reference)
-    return folder, load_model(folder)
+    return folder, load_model(Weights(folder))
 
 
 def random_8b() -> Any:

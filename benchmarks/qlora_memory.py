@@ -112,6 +112,7 @@ def write_random(tokenizer: str, scratch: str, tiny: bool) -> None:
 
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train a few steps with one backend; return peak memory and seconds."""
+    from ccrl_cli.models.weights import LoadOptions, Weights
     from ccrl_cli.trainers.registry import PolicySpec, trainer_backend
 
     backend = trainer_backend(arguments.worker)  # Unsloth first, before transformers
@@ -122,11 +123,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, arguments.cap_gib * 2**30 / total))
     spec = PolicySpec(
-        folder=arguments.scratch,
-        adapter=None,
-        dtype="auto",
-        load_in_4bit=on_gpu,
-        attention="sdpa",
+        weights=Weights(arguments.scratch),
+        options=LoadOptions(load_in_4bit=on_gpu),
         rank=16,
         alpha=32.0,
         dropout=0.0,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +14,9 @@ from ccrl_cli.generators.base import Generated, GenerationRequest, Message, Samp
 from ccrl_cli.models import graphs
 from ccrl_cli.models.constraint import TokenConstraint
 from ccrl_cli.models.decoding import decode_batch, plan_batches
-from ccrl_cli.models.loading import LoadedModel, free_memory, load_model
+from ccrl_cli.models.loading import DEFAULT_OPTIONS, LoadedModel, free_memory, load_model
 from ccrl_cli.models.sampling import PromptRequest, Sample, Sampling, decoding_bytes
+from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.records import Completion
 
 #: Share of the free GPU memory that keys, values and logits of a batch may take: the prompts' cache
@@ -28,30 +28,20 @@ class TransformersGenerator:
     """Completions from a local model folder.
 
     Args:
-        folder: model folder.
+        weights: model folder, and an adapter that is merged into it.
         settings: sampling settings.
-        adapter: adapter that is merged into the weights.
-        dtype: number format of the weights.
-        load_in_4bit: NF4 weights.
-        attention: attention implementation.
+        options: number format and attention.
     """
 
     name = "transformers"
 
     def __init__(
         self,
-        folder: Path,
+        weights: Weights,
         settings: SamplingSettings,
-        *,
-        adapter: Path | None = None,
-        dtype: str = "auto",
-        load_in_4bit: bool = False,
-        attention: str = "sdpa",
+        options: LoadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        loaded = load_model(
-            folder, adapter=adapter, dtype=dtype, load_in_4bit=load_in_4bit, attention=attention
-        )
-        self._attach(loaded, settings)
+        self._attach(load_model(weights, options), settings)
 
     @classmethod
     def around(cls, loaded: LoadedModel, settings: SamplingSettings) -> TransformersGenerator:

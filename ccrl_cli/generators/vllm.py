@@ -23,6 +23,7 @@ from ccrl_cli.core.answers import answer_pattern
 from ccrl_cli.errors import PartialError, PreconditionError
 from ccrl_cli.generators.base import Gathering, Generated, GenerationRequest, SamplingSettings
 from ccrl_cli.models.loading import (
+    DEFAULT_OPTIONS,
     choose_device,
     choose_dtype,
     encode_prompt,
@@ -30,6 +31,7 @@ from ccrl_cli.models.loading import (
     quiet_transformers,
     render_chat,
 )
+from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.records import Completion, Finish
 
 #: Ranks of adapters that vLLM makes room for.
@@ -44,12 +46,10 @@ class VllmGenerator:
     """Completions from a local model folder by vLLM.
 
     Args:
-        folder: model folder.
+        weights: model folder, and an adapter that the engine applies.
         settings: sampling settings.
-        adapter: LoRA adapter in PEFT format, applied by the engine.
-        dtype: number format of the weights.
-        load_in_4bit: quantise to 4 bits with bitsandbytes while loading.
-        attention: read by other backends; vLLM chooses its own kernels.
+        options: number format, and whether bitsandbytes quantises to 4 bits while loading; vLLM
+            chooses its own attention.
         memory_share: share of the GPU's memory that the engine takes.
     """
 
@@ -57,13 +57,10 @@ class VllmGenerator:
 
     def __init__(
         self,
-        folder: Path,
+        weights: Weights,
         settings: SamplingSettings,
+        options: LoadOptions = DEFAULT_OPTIONS,
         *,
-        adapter: Path | None = None,
-        dtype: str = "auto",
-        load_in_4bit: bool = False,
-        attention: str = "sdpa",  # noqa: ARG002 - one signature for every local backend
         memory_share: float = 0.9,
     ) -> None:
         if find_spec("vllm") is None:
@@ -73,17 +70,18 @@ class VllmGenerator:
             )
         _prepare_environment()
         device = choose_device()
-        chosen = str(choose_dtype(dtype, device)).removeprefix("torch.")
-        options = engine_arguments(folder, chosen, device)
-        if adapter is not None:
-            options |= {"enable_lora": True, "max_lora_rank": _room_for_rank(adapter)}
-        if load_in_4bit:
-            options["quantization"] = "bitsandbytes"
+        chosen = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
+        arguments = engine_arguments(weights.folder, chosen, device)
+        if weights.adapter is not None:
+            rank = _room_for_rank(weights.adapter)
+            arguments |= {"enable_lora": True, "max_lora_rank": rank}
+        if options.load_in_4bit:
+            arguments["quantization"] = "bitsandbytes"
         if device == "cuda":
-            options["gpu_memory_utilization"] = memory_share
+            arguments["gpu_memory_utilization"] = memory_share
         with quiet_transformers():
-            engine = _start_engine(**options)
-        self._attach(engine, folder, settings, chosen, _lora_request(adapter))
+            engine = _start_engine(**arguments)
+        self._attach(engine, weights.folder, settings, chosen, _lora_request(weights.adapter))
 
     @classmethod
     def around(cls, engine: Any, folder: Path, settings: SamplingSettings) -> VllmGenerator:

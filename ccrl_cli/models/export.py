@@ -12,6 +12,7 @@ from typing import Any
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.models.hub import is_offline
 from ccrl_cli.models.loading import free_memory, load_model
+from ccrl_cli.models.weights import LoadOptions, Weights
 
 _LEGAL = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -73,7 +74,7 @@ def write_merged(folder: Path, adapter: Path | None, target: Path, *, dtype: str
     """
     import torch
 
-    loaded = load_model(folder, adapter=adapter, dtype="float32")
+    loaded = load_model(Weights(folder, adapter), LoadOptions("float32"))
     model = loaded.model.to(getattr(torch, dtype))
     model.save_pretrained(str(target))
     loaded.tokenizer.save_pretrained(str(target))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.errors import GpuMemoryError, PreconditionError
+from ccrl_cli.models.weights import LoadOptions, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 BUILTIN = "builtin:"
+DEFAULT_OPTIONS = LoadOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,45 +154,36 @@ def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 
 
 def load_model(
-    folder: Path,
-    *,
-    adapter: Path | None = None,
-    trainable: bool = False,
-    dtype: str = "auto",
-    load_in_4bit: bool = False,
-    attention: str = "sdpa",
+    weights: Weights, options: LoadOptions = DEFAULT_OPTIONS, *, trainable: bool = False
 ) -> LoadedModel:
-    """Load an ordinary model folder, and an adapter upon it.
+    """Load an ordinary model folder of transformers, and an adapter upon it.
 
     Args:
-        folder: model folder of transformers.
-        adapter: folder in PEFT format; merged into the weights unless `trainable`.
+        weights: folder and adapter, which is merged into the weights unless `trainable`.
+        options: number format and attention.
         trainable: keep the adapter apart so that it can be trained on.
-        dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
-        load_in_4bit: NF4 weights through bitsandbytes (needs a GPU).
-        attention: attention implementation of transformers.
     """
     require_training_packages()
     import torch
     from transformers import AutoModelForCausalLM
 
     device = choose_device()
-    chosen = choose_dtype(dtype, device)
+    chosen = choose_dtype(options.dtype, device)
     if device == "cuda":
         # cuDNN attention gave NaN gradients at some left-padded lengths (torch 2.11).
         torch.backends.cuda.enable_cudnn_sdp(False)
-    options: dict[str, Any] = {"dtype": chosen, "attn_implementation": attention}
-    if load_in_4bit:
-        options["quantization_config"] = _nf4(chosen)
-        options["device_map"] = {"": torch.cuda.current_device()}
+    arguments: dict[str, Any] = {"dtype": chosen, "attn_implementation": options.attention}
+    if options.load_in_4bit:
+        arguments["quantization_config"] = _nf4(chosen)
+        arguments["device_map"] = {"": torch.cuda.current_device()}
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
-        if not load_in_4bit:
+        model = AutoModelForCausalLM.from_pretrained(weights.folder, **arguments)
+        if not options.load_in_4bit:
             model = model.to(device)
-        if adapter is not None:
-            model = _with_adapter(model, adapter, trainable=trainable)
+        if weights.adapter is not None:
+            model = _with_adapter(model, weights.adapter, trainable=trainable)
     model.eval()
-    return with_tokenizer(model, folder, dtype=chosen, device=device)
+    return with_tokenizer(model, weights.folder, dtype=chosen, device=device)
 
 
 def with_tokenizer(model: Any, folder: Path, *, dtype: torch.dtype, device: str) -> LoadedModel:

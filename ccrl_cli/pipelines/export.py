@@ -10,7 +10,7 @@ from ccrl_cli.data.prompts import get_template
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.common.manifest import package_versions
-from ccrl_cli.pipelines.common.policy import find_policy
+from ccrl_cli.pipelines.common.weights import find_weights, run_adapter
 from ccrl_cli.pipelines.evaluation.evaluate import scores_other_adapter
 from ccrl_cli.report.card import CardFacts, model_card
 from ccrl_cli.store.atomic import write_text
@@ -18,7 +18,7 @@ from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.pipelines.common.policy import Policy
+    from ccrl_cli.models.weights import Weights
     from ccrl_cli.reporting import Reporter
 
 
@@ -87,20 +87,20 @@ def export(profile: Profile, options: ExportOptions, *, reporter: Reporter) -> E
 
     if options.push:
         check_push(options.push)
-    policy = find_policy(profile, options.adapter, reporter)
-    adapter = _adapter(profile, policy, options)
+    weights = find_weights(profile, options.adapter, reporter)
+    adapter = _adapter(profile, weights, options)
     target = options.output or profile.run_path / (
         "export-adapter" if options.adapter_only else "export"
     )
     wanted = profile.model.dtype
-    dtype = base_dtype(policy.folder) if wanted == "auto" else wanted
+    dtype = base_dtype(weights.folder) if wanted == "auto" else wanted
     with export_folder(target, overwrite=options.overwrite) as fresh:
         if options.adapter_only:
-            parameters = write_adapter(adapter, policy.folder, fresh)
+            parameters = write_adapter(adapter, weights.folder, fresh)
         else:
-            reporter.info(f"merge {adapter} into {policy.folder} ({dtype})")
-            parameters = write_merged(policy.folder, adapter, fresh, dtype=dtype)
-        write_text(fresh / "README.md", model_card(_facts(profile, policy, options, dtype)))
+            reporter.info(f"merge {adapter} into {weights.folder} ({dtype})")
+            parameters = write_merged(weights.folder, adapter, fresh, dtype=dtype)
+        write_text(fresh / "README.md", model_card(_facts(profile, weights, options, dtype)))
         size = folder_bytes(fresh)
     pushed = push_folder(target, options.push, private=options.private) if options.push else None
     return ExportResult(
@@ -115,29 +115,29 @@ def export(profile: Profile, options: ExportOptions, *, reporter: Reporter) -> E
     )
 
 
-def _adapter(profile: Profile, policy: Policy, options: ExportOptions) -> Path:
-    if policy.adapter is None:
+def _adapter(profile: Profile, weights: Weights, options: ExportOptions) -> Path:
+    if weights.adapter is None:
         raise PreconditionError(
             f"{profile.run_path} has no trained adapter to export",
             hint="run `ccrl train` (or `ccrl run`) first, or name one with --adapter FOLDER",
         )
     full = profile.warmup.enabled and profile.warmup.method == "full"
-    if options.adapter_only and full and policy.trained:
+    if options.adapter_only and full and weights.adapter == run_adapter(profile):
         raise UsageError(
             "this adapter stands on weights that the warm-up changed, so alone it fits no "
             "published model",
             hint="export the merged model: leave --adapter-only out",
         )
-    return policy.adapter
+    return weights.adapter
 
 
-def _facts(profile: Profile, policy: Policy, options: ExportOptions, dtype: str) -> CardFacts:
+def _facts(profile: Profile, weights: Weights, options: ExportOptions, dtype: str) -> CardFacts:
     """Return what the card tells, from the run directory where it has it."""
     run = RunDirectory(profile.run_path)
     manifest: dict[str, Any] = {}
     evaluation = None
     # Scores belong to the run's own adapter, not to one that was named.
-    if policy.trained:
+    if weights.adapter == run_adapter(profile):
         manifest = run.read_manifest() if run.manifest_path.exists() else {}
         evaluation = run.read_evaluation() if run.evaluation_path.exists() else None
     template = get_template(profile.prompt.template)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.pipelines.common.start import warmup_is_ready, warmup_path
+from ccrl_cli.pipelines.common.weights import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.curriculum.show import CurriculumView, show_curriculum
 from ccrl_cli.pipelines.evaluation.evaluate import EvaluationResult, evaluate
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, GenerateResult, generate

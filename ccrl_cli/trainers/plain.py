@@ -23,15 +23,8 @@ class PlainBackend:
 
     def load(self, spec: PolicySpec) -> LoadedModel:
         """Load the policy with an adapter that can be trained."""
-        loaded = load_model(
-            spec.folder,
-            adapter=spec.adapter,
-            trainable=True,
-            dtype=spec.dtype,
-            load_in_4bit=spec.load_in_4bit,
-            attention=spec.attention,
-        )
-        if spec.adapter is not None:
+        loaded = load_model(spec.weights, spec.options, trainable=True)
+        if spec.weights.adapter is not None:
             return loaded
         seed_libraries(spec.adapter_seed)
         model = add_adapter(

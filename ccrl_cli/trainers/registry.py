@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.errors import UsageError
+from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
 
 TRAINERS: dict[str, str] = {
@@ -23,11 +24,8 @@ class PolicySpec:
     """The policy that is trained.
 
     Attributes:
-        folder: model folder.
-        adapter: adapter to go on from; None: a new one.
-        dtype: number format of the weights.
-        load_in_4bit: NF4 weights.
-        attention: attention implementation of transformers.
+        weights: model folder, and the adapter to go on from; without one a new one is made.
+        options: number format and attention.
         rank: rank of a new adapter.
         alpha: its scale.
         dropout: dropout on its input.
@@ -37,11 +35,8 @@ class PolicySpec:
         gradient_checkpointing: recompute activations in the backward pass.
     """
 
-    folder: Path
-    adapter: Path | None
-    dtype: str
-    load_in_4bit: bool
-    attention: str
+    weights: Weights
+    options: LoadOptions
     rank: int
     alpha: float
     dropout: float
@@ -53,9 +48,10 @@ class PolicySpec:
 
 def settled_options(spec: PolicySpec) -> list[str]:
     """Return a sentence for each option that the adapter to go on from has settled otherwise."""
-    if spec.adapter is None:
+    adapter = spec.weights.adapter
+    if adapter is None:
         return []
-    known = json.loads((spec.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    known = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     modules = known.get("target_modules") or []
     settled = {
         "lora_rank": (spec.rank, known.get("r")),

@@ -39,8 +39,10 @@ class UnslothBackend:
         """Return a sentence for each option that is not followed."""
         found = settled_options(spec)
         found += ["entropy: its loss does not hand it out, so records do not have it"]
-        if spec.attention != "sdpa":
-            found.append(f"model.attention = {spec.attention}: Unsloth has its own attention")
+        if spec.options.attention != "sdpa":
+            found.append(
+                f"model.attention = {spec.options.attention}: Unsloth has its own attention"
+            )
         if spec.dropout:
             found.append(
                 "training.lora_dropout: kept, but Unsloth's fast LoRA kernels work without it alone"
@@ -50,18 +52,18 @@ class UnslothBackend:
     def load(self, spec: PolicySpec) -> LoadedModel:
         """Load the policy in Unsloth's form, with an adapter that can be trained."""
         torch.backends.cuda.enable_cudnn_sdp(False)
-        chosen = choose_dtype(spec.dtype, "cuda")
+        chosen = choose_dtype(spec.options.dtype, "cuda")
         model, _tokenizer = unsloth.FastLanguageModel.from_pretrained(
-            model_name=str(spec.folder),
-            max_seq_length=min(longest_context(spec.folder), spec.max_tokens),
+            model_name=str(spec.weights.folder),
+            max_seq_length=min(longest_context(spec.weights.folder), spec.max_tokens),
             dtype=chosen,
-            load_in_4bit=spec.load_in_4bit,
+            load_in_4bit=spec.options.load_in_4bit,
             use_exact_model_name=True,
             local_files_only=True,
             fast_inference=False,
         )
         checkpointing = "unsloth" if spec.gradient_checkpointing else False
-        if spec.adapter is None:
+        if spec.weights.adapter is None:
             model = unsloth.FastLanguageModel.get_peft_model(
                 model,
                 r=spec.rank,
@@ -73,8 +75,8 @@ class UnslothBackend:
                 random_state=spec.adapter_seed,
             )
         else:
-            model = _with_adapter(model, spec.adapter, checkpointing)
-        return with_tokenizer(model, spec.folder, dtype=chosen, device="cuda")
+            model = _with_adapter(model, spec.weights.adapter, checkpointing)
+        return with_tokenizer(model, spec.weights.folder, dtype=chosen, device="cuda")
 
     def train(
         self,

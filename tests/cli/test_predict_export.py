@@ -327,7 +327,7 @@ def test_the_answer_of_the_tiny_model(place, capsys):
 def test_an_adapter_on_warmed_up_weights_does_not_go_alone(adapter, model, capsys):
     """Weights that the warm-up changed are published nowhere."""
     from ccrl_cli.config.load import load_profile
-    from ccrl_cli.pipelines.common.start import warmup_digest
+    from ccrl_cli.pipelines.common.weights import warmup_digest
 
     settings = ["warmup.enabled=true", "warmup.method=full"]
     words = [word for value in settings for word in ("--set", value)]

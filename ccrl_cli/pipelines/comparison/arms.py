@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ccrl_cli.config.schema import ARMS, Arm, Profile
 from ccrl_cli.errors import UsageError
-from ccrl_cli.pipelines.common.start import warmup_path
+from ccrl_cli.pipelines.common.weights import warmup_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

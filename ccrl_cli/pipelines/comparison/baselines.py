@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ccrl_cli.errors import CcrlError, IntegrityError, UsageError
 from ccrl_cli.pipelines.common.manifest import run_manifest
-from ccrl_cli.pipelines.common.start import starting_policy, warmup_is_ready
+from ccrl_cli.pipelines.common.weights import starting_weights, trained_weights, warmup_is_ready
 from ccrl_cli.pipelines.comparison.arms import (
     Recipe,
     arm_profile,
@@ -24,7 +24,6 @@ from ccrl_cli.pipelines.evaluation.evaluate import (
     ROLES,
     EvaluationResult,
     evaluate_ways,
-    trained_policy,
 )
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, generate
 from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
@@ -204,7 +203,7 @@ def _adopt_start(
     origins: Mapping[str, str],
 ) -> None:
     """Write the manifest, and take over the score of the start from where it was made."""
-    start = starting_policy(own, own.model.name, reporter)
+    start = starting_weights(own, own.model.name, reporter)
     views = [View.load(own, role) for role in ROLES]
     zero_shot = RunDirectory(arms_path(profile) / pair_name("zero-shot", profile.run.seed))
     with RunDirectory(own.run_path) as run:
@@ -260,12 +259,12 @@ def _evaluate(
     own: Profile, recipe: Recipe, reporter: Reporter, origins: Mapping[str, str] | None
 ) -> EvaluationResult:
     """Score an arm in both domains; ``after`` is what it ends with."""
-    start = starting_policy(own, own.model.name, reporter)
+    start = starting_weights(own, own.model.name, reporter)
     ways = [Way("before", start)]
     if recipe.trainer == "majority":
         ways.append(Way("after", start, own.generation.num_completions))
     elif recipe.trained:
-        ways.append(Way("after", trained_policy(start, RunDirectory(own.run_path).adapter_path)))
+        ways.append(Way("after", trained_weights(start, RunDirectory(own.run_path).adapter_path)))
     return evaluate_ways(own, ways, reporter=reporter, origins=origins)
 
 

@@ -15,8 +15,9 @@ from ccrl_cli.data.prompts import answer
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import GenerationRequest, Generator, SamplingSettings
 from ccrl_cli.generators.registry import backend_class
+from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain, Role, load_domain
-from ccrl_cli.pipelines.common.start import Start
+from ccrl_cli.pipelines.common.weights import load_options
 from ccrl_cli.pipelines.evaluation.scoring import Prediction, prediction_row
 from ccrl_cli.pipelines.labelling.labels import make_labeller
 from ccrl_cli.records import Completion, Record, content_id
@@ -43,7 +44,7 @@ class Way:
     """
 
     name: str
-    weights: Start
+    weights: Weights
     votes: int = 0
 
 
@@ -209,7 +210,7 @@ def make_prediction(view: View, example: Example, given: Completion) -> Predicti
 
 
 def _generator(profile: Profile, way: Way, view: View) -> Generator:
-    section, model, weights = profile.evaluation, profile.model, way.weights
+    section = profile.evaluation
     settings = SamplingSettings(0.0, 1.0, section.max_tokens, section.batch_size)
     if way.votes:
         drawn, names = profile.generation, view.domain.names
@@ -222,12 +223,7 @@ def _generator(profile: Profile, way: Way, view: View) -> Generator:
             answer_types=types if drawn.constrained else None,
         )
     generator: Generator = backend_class("transformers")(
-        weights.folder,
-        settings,
-        adapter=weights.adapter,
-        dtype=model.dtype,
-        load_in_4bit=model.load_in_4bit,
-        attention=model.attention,
+        way.weights, settings, load_options(profile)
     )
     return generator
 

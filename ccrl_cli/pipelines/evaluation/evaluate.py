@@ -14,10 +14,9 @@ import numpy as np
 from ccrl_cli.core.metrics import forgetting
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
-from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.common.domains import Role
 from ccrl_cli.pipelines.common.manifest import run_manifest
-from ccrl_cli.pipelines.common.start import Start, adapter_digest, starting_policy
+from ccrl_cli.pipelines.common.weights import adapter_digest, starting_weights, trained_weights
 from ccrl_cli.pipelines.evaluation.answering import View, Way, answer_views, stored_predictions
 from ccrl_cli.pipelines.evaluation.scoring import (
     Prediction,
@@ -116,7 +115,7 @@ def evaluate(
     Raises:
         PreconditionError: a package, the model, the adapter or gold labels are missing.
     """
-    start = starting_policy(profile, profile.model.name, reporter)
+    start = starting_weights(profile, profile.model.name, reporter)
     trained = adapter or RunDirectory(profile.run_path).adapter_path
     if phases is None:
         phases = PHASES if adapter or trained.is_dir() else ("before",)
@@ -124,7 +123,7 @@ def evaluate(
             reporter.info(f"{profile.run_path} has no trained adapter: the start alone is scored")
     weights = {"before": start}
     if "after" in phases or (trained / "adapter_config.json").is_file():
-        weights["after"] = trained_policy(start, trained)
+        weights["after"] = trained_weights(start, trained)
     votes = {"": 0, MAJORITY: profile.generation.num_completions}
     known = [Way(name + end, weights[name], k) for name in weights for end, k in votes.items()]
     wanted = {phase + end for phase in phases for end in (("", MAJORITY) if majority else ("",))}
@@ -174,16 +173,6 @@ def evaluate_ways(
         result = _result(profile, views, found, time.perf_counter() - started, answered)
         run.write_evaluation(_document(run, result, roles, ways))
     return result
-
-
-def trained_policy(start: Start, adapter: Path) -> Start:
-    """Return the starting policy with the trained adapter in place of its own."""
-    if not (adapter / "adapter_config.json").is_file():
-        raise PreconditionError(
-            f"there is no trained adapter at {adapter}",
-            hint="run `ccrl train` first, or `ccrl run` for everything",
-        )
-    return Start(start.folder, adapter, start.revision, adapter_digest(adapter))
 
 
 def _result(
@@ -255,7 +244,7 @@ def _document(
         document["adapter"] = before.get("adapter")
     for way in ways:
         if way.name == "after":
-            document["adapter"] = way.weights.adapter_digest
+            document["adapter"] = way.weights.digest
     return document
 
 

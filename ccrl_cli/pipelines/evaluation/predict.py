@@ -1,4 +1,4 @@
-"""Predict: entities of new texts, with a trained adapter or the starting policy."""
+"""Predict: entities of new texts, with a trained adapter or the starting weights."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import UsageError
 from ccrl_cli.generators.base import GenerationRequest, SamplingSettings
 from ccrl_cli.pipelines.common.domains import load_domain
-from ccrl_cli.pipelines.common.policy import Policy, find_policy
+from ccrl_cli.pipelines.common.weights import find_weights, load_options
 from ccrl_cli.records import Completion, Entity, Example
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.data.inputs import InputText
     from ccrl_cli.generators.transformers import TransformersGenerator
+    from ccrl_cli.models.weights import Weights
     from ccrl_cli.reporting import Reporter
 
 #: Longest piece of a text that is asked about at once: adapters are trained on sentences.
@@ -35,7 +36,7 @@ class PredictOptions:
 
     Attributes:
         adapter: folder or ``builtin:NAME``; ``none``: the starting policy; None: the run's
-            adapter, else the starting policy.
+            adapter, else the starting weights.
         types: types to look for; empty: those of the target domain.
         piece_characters: longest piece of a text that is asked about at once.
     """
@@ -98,16 +99,16 @@ def predict(
     if options.piece_characters < 1:
         raise UsageError("a piece needs at least one character", hint="leave --piece out")
     names = _type_names(profile, options.types)
-    policy = find_policy(profile, options.adapter, reporter)
+    weights = find_weights(profile, options.adapter, reporter)
     pieces = [_pieces(item.text, options.piece_characters) for item in inputs]
     wanted = list(dict.fromkeys(piece.text for parts in pieces for piece in parts))
-    answers = _ask(profile, policy, names, wanted, reporter) if wanted else {}
+    answers = _ask(profile, weights, names, wanted, reporter) if wanted else {}
     rows = [_row(item, parts, answers, names) for item, parts in zip(inputs, pieces, strict=True)]
     counts = _counts(rows, sum(map(len, pieces)))
     _warn(counts, reporter)
     return PredictResult(
-        model=str(policy.folder),
-        adapter=str(policy.adapter) if policy.adapter else None,
+        model=str(weights.folder),
+        adapter=str(weights.adapter) if weights.adapter else None,
         types=names.identifiers,
         rows=rows,
         counts=counts,
@@ -131,21 +132,14 @@ def _pieces(text: str, limit: int) -> list[_Piece]:
 
 
 def _ask(
-    profile: Profile, policy: Policy, names: TypeNames, texts: Sequence[str], reporter: Reporter
+    profile: Profile, weights: Weights, names: TypeNames, texts: Sequence[str], reporter: Reporter
 ) -> dict[str, Completion]:
     """Return the model's answer to each piece."""
     from ccrl_cli.generators.transformers import TransformersGenerator
 
     section = profile.evaluation
     settings = SamplingSettings(0.0, 1.0, section.max_tokens, section.batch_size)
-    generator = TransformersGenerator(
-        policy.folder,
-        settings,
-        adapter=policy.adapter,
-        dtype=profile.model.dtype,
-        load_in_4bit=profile.model.load_in_4bit,
-        attention=profile.model.attention,
-    )
+    generator = TransformersGenerator(weights, settings, load_options(profile))
     answers: dict[str, Completion] = {}
     with closing(generator), reporter.progress(len(texts), "predict", unit="texts") as progress:
         requests = list(_requests(texts, get_template(profile.prompt.template), names, generator))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import Generator, SamplingSettings
 from ccrl_cli.generators.registry import SERVERS, GeneratorRecipe, choose_backend
+from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain
-from ccrl_cli.pipelines.common.start import Start, starting_policy
+from ccrl_cli.pipelines.common.weights import load_options, starting_weights
 from ccrl_cli.records import Entity, Example
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def pick_backend(profile: Profile) -> tuple[str, str]:
 
 def prepare_model(
     profile: Profile, backend: str, reference: str, reporter: Reporter
-) -> Start | None:
+) -> Weights | None:
     """Have a model on disk, so that its revision is known; None where a backend has its own.
 
     Raises:
@@ -38,7 +39,7 @@ def prepare_model(
     if backend == "mock":
         return None
     if backend not in SERVERS:
-        return starting_policy(profile, reference, reporter)
+        return starting_weights(profile, reference, reporter)
     local = "an adapter" if profile.model.adapter else ""
     local = "a warm-up" if profile.warmup.enabled else local
     if local and reference == profile.model.name:
@@ -72,7 +73,7 @@ def generator_recipe(
     profile: Profile,
     backend: str,
     reference: str,
-    start: Start | None,
+    start: Weights | None,
     domain: Domain,
     examples: Sequence[Example],
 ) -> GeneratorRecipe:
@@ -91,15 +92,9 @@ def generator_recipe(
     if backend in SERVERS:
         return GeneratorRecipe(backend, (_server(profile, reference), _settings(profile, domain)))
     assert start is not None
-    options: dict[str, Any] = {
-        "adapter": start.adapter,
-        "dtype": profile.model.dtype,
-        "load_in_4bit": profile.model.load_in_4bit,
-        "attention": profile.model.attention,
-    }
-    if backend == "vllm":
-        options["memory_share"] = profile.generation.vllm_memory_share
-    return GeneratorRecipe(backend, (start.folder, _settings(profile, domain)), options)
+    options = {"memory_share": profile.generation.vllm_memory_share} if backend == "vllm" else {}
+    arguments = (start, _settings(profile, domain), load_options(profile))
+    return GeneratorRecipe(backend, arguments, options)
 
 
 def make_generator(recipe: GeneratorRecipe, profile: Profile, ray: str | None) -> Generator:

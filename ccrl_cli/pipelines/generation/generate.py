@@ -142,7 +142,7 @@ class _ModelRun:
         """Settings that a stored pair must agree with to count as done."""
         return {
             "model_revision": self._start.revision if self._start else None,
-            "adapter": self._start.adapter_digest if self._start else None,
+            "adapter": self._start.digest if self._start else None,
             "prompt": self.domain.prompt_digest,
             "labels": self.domain.labels_digest,
             "sampling": sampling_identity(self.profile, self.backend),

@@ -13,8 +13,9 @@ from ccrl_cli.core.type_evidence import (
 )
 from ccrl_cli.data.type_prompts import TypePrompt
 from ccrl_cli.generators.registry import SERVERS
+from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import TRAINING, Domain, Inputs, load_domain
-from ccrl_cli.pipelines.common.start import Start, starting_policy
+from ccrl_cli.pipelines.common.weights import load_options, starting_weights
 from ccrl_cli.pipelines.generation.backends import pick_backend
 from ccrl_cli.pipelines.labelling.samples import load_samples
 from ccrl_cli.pipelines.labelling.type_evidence import (
@@ -68,7 +69,7 @@ def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Report
     started = time.perf_counter()
     domain = load_domain(profile, inputs.role)
     found = load_samples(profile, domain, inputs)
-    start = starting_policy(profile, profile.model.name, reporter)
+    start = starting_weights(profile, profile.model.name, reporter)
     identity = {**score_identity(profile, domain), **_weights(start)}
     path = type_scores_path(profile.store_path)
     known = read_type_scores(path, profile.model.name, identity)
@@ -136,17 +137,10 @@ def score_types_if_needed(
     return score_types(profile, inputs, reporter=reporter)
 
 
-def _load_asker(profile: Profile, domain: Domain, start: Start) -> TypeAsker:
+def _load_asker(profile: Profile, domain: Domain, start: Weights) -> TypeAsker:
     from ccrl_cli.models.loading import load_model
 
-    loaded = load_model(
-        start.folder,
-        adapter=start.adapter,
-        dtype=profile.model.dtype,
-        load_in_4bit=profile.model.load_in_4bit,
-        attention=profile.model.attention,
-    )
-    return TypeAsker(profile, domain, loaded)
+    return TypeAsker(profile, domain, load_model(start, load_options(profile)))
 
 
 class TypeAsker:
@@ -217,5 +211,5 @@ def score_spans(
     ]
 
 
-def _weights(start: Start) -> dict[str, Any]:
-    return {"model_revision": start.revision, "adapter": start.adapter_digest}
+def _weights(start: Weights) -> dict[str, Any]:
+    return {"model_revision": start.revision, "adapter": start.digest}

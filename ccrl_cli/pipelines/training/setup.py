@@ -11,8 +11,8 @@ import numpy as np
 from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain
-from ccrl_cli.pipelines.common.start import Start
 from ccrl_cli.pipelines.curriculum.plan import plan_schedule, training_order
 from ccrl_cli.pipelines.labelling.labels import LabelSet
 from ccrl_cli.pipelines.training.refresh import make_refresher, make_type_renewal
@@ -60,7 +60,7 @@ class Job:
     profile: Profile
     domain: Domain
     labels: LabelSet
-    start: Start
+    start: Weights
     backend: str
     reporter: Reporter
     variant: Variant | None = None

@@ -17,8 +17,8 @@ from ccrl_cli.pipelines.training.task import InputMaker, grpo_settings, policy_s
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.models.weights import Weights
     from ccrl_cli.pipelines.common.domains import Domain
-    from ccrl_cli.pipelines.common.start import Start
     from ccrl_cli.pipelines.labelling.labels import LabelSet
     from ccrl_cli.reporting import Progress, Reporter
     from ccrl_cli.store.jsonl import JsonlWriter
@@ -34,7 +34,7 @@ def train_on_labels(
     run: RunDirectory,
     domain: Domain,
     labels: LabelSet,
-    start: Start,
+    start: Weights,
     reporter: Reporter,
 ) -> TrainOutcome:
     """Train the adapter to write the pseudo-labels; as many updates of as many inputs as GRPO.

@@ -15,13 +15,14 @@ from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.prompts import answer
 from ccrl_cli.errors import CcrlError, PreconditionError
 from ccrl_cli.pipelines.common.domains import Domain, load_domain
+from ccrl_cli.pipelines.common.weights import load_options
 from ccrl_cli.pipelines.curriculum.plan import planned_steps, replayed_prompts
 from ccrl_cli.pipelines.labelling.labels import LabelSet
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.loading import LoadedModel
-    from ccrl_cli.pipelines.common.start import Start
+    from ccrl_cli.models.weights import Weights
     from ccrl_cli.records import Entity, Example, PseudoLabel
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.trainers.base import GrpoSettings, TrainInput
@@ -195,17 +196,14 @@ def guard_limits(profile: Profile) -> GuardLimits | None:
     return GuardLimits(window=window, **values)
 
 
-def policy_spec(profile: Profile, start: Start) -> PolicySpec:
+def policy_spec(profile: Profile, start: Weights) -> PolicySpec:
     """Return the policy that is trained."""
     from ccrl_cli.trainers.registry import PolicySpec
 
     section = profile.training
     return PolicySpec(
-        folder=start.folder,
-        adapter=start.adapter,
-        dtype=profile.model.dtype,
-        load_in_4bit=profile.model.load_in_4bit,
-        attention=profile.model.attention,
+        weights=start,
+        options=load_options(profile),
         rank=section.lora_rank,
         alpha=section.lora_alpha,
         dropout=section.lora_dropout,

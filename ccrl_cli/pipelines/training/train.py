@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.curriculum import stages
 from ccrl_cli.errors import UsageError
+from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain, load_domain
 from ccrl_cli.pipelines.common.manifest import run_manifest
-from ccrl_cli.pipelines.common.start import Start, starting_policy
+from ccrl_cli.pipelines.common.weights import starting_weights
 from ccrl_cli.pipelines.labelling.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.training.journal import TrainingJournal, open_journal
 from ccrl_cli.pipelines.training.outcome import ARM_STEP, TrainOutcome
@@ -123,7 +124,7 @@ def train_shared(
     if ranks.rank():
         _follow(profile, domain, labels, backend, variant)
         return None
-    start = starting_policy(profile, profile.model.name, reporter)
+    start = starting_weights(profile, profile.model.name, reporter)
     ranks.wait_for_all()  # what had to be downloaded is there
     job = Job(profile, domain, labels, start, backend, reporter, variant)
     with RunDirectory(profile.run_path) as run:
@@ -176,7 +177,7 @@ def _follow(
 
     ranks.wait_for_all()
     quiet = NullReporter()
-    start = starting_policy(profile, profile.model.name, quiet)
+    start = starting_weights(profile, profile.model.name, quiet)
     if not ranks.from_first(True):
         return
     ranks.wait_for_all()
@@ -191,7 +192,7 @@ TEACHING = ("num_completions", "temperature", "top_p", "max_tokens")
 
 
 def _digest(
-    profile: Profile, labels: LabelSet, start: Start, variant: Variant | None = None
+    profile: Profile, labels: LabelSet, start: Weights, variant: Variant | None = None
 ) -> str:
     """Return what identifies a training: settings, pseudo-labels and starting weights."""
     from ccrl_cli.config.load import section_digest

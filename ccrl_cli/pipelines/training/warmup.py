@@ -23,12 +23,13 @@ from ccrl_cli.data.prompts import (
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.common.manifest import hardware, package_versions
-from ccrl_cli.pipelines.common.start import base_start, warmup_digest, warmup_path
+from ccrl_cli.pipelines.common.weights import base_weights, load_options, warmup_digest, warmup_path
 from ccrl_cli.store.atomic import write_json
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.models.weights import Weights
     from ccrl_cli.records import Example
     from ccrl_cli.reporting import Reporter
 
@@ -70,11 +71,11 @@ def warmup(profile: Profile, *, reporter: Reporter) -> WarmupResult:
             f"the profile starts from the finished warm-up in {section.folder}",
             hint="unset it to make one of this run: --set warmup.folder=",
         )
-    start = base_start(profile, profile.model.name, reporter)
+    start = base_weights(profile, profile.model.name, reporter)
     digest = warmup_digest(profile)
     out = warmup_path(profile)
     _drop_foreign_checkpoints(out, digest)
-    loaded = _load(profile, start.folder, start.adapter)
+    loaded = _load(profile, start)
     labelled, digests = _labelled(profile)
     num_steps = section.max_steps or math.ceil(section.epochs * len(labelled) / section.batch_size)
     pairs, too_long = _pairs(profile, loaded, labelled, num_steps * section.batch_size)
@@ -122,7 +123,7 @@ def _drop_foreign_checkpoints(out: Path, digest: str) -> None:
         write_json(place, digest)
 
 
-def _load(profile: Profile, folder: Any, adapter: Any) -> LoadedModel:
+def _load(profile: Profile, start: Weights) -> LoadedModel:
     """Load the model to train: with an adapter (lora), or with every weight in float32 (full)."""
     from dataclasses import replace
 
@@ -130,15 +131,11 @@ def _load(profile: Profile, folder: Any, adapter: Any) -> LoadedModel:
     from ccrl_cli.trainers.sft import add_adapter
 
     full = profile.warmup.method == "full"
-    loaded = load_model(
-        folder,
-        adapter=adapter,
-        trainable=not full,
-        dtype="float32" if full else profile.model.dtype,
-        load_in_4bit=profile.model.load_in_4bit,
-        attention=profile.model.attention,
-    )
-    if full or adapter is not None:
+    options = load_options(profile)
+    if full:
+        options = replace(options, dtype="float32")
+    loaded = load_model(start, options, trainable=not full)
+    if full or start.adapter is not None:
         return loaded
     _seed_adapter(profile)
     model = add_adapter(

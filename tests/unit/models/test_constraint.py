@@ -18,6 +18,7 @@ from ccrl_cli.models.constraint import TokenConstraint, token_bytes
 from ccrl_cli.models.decoding import decode_batch
 from ccrl_cli.models.loading import load_model
 from ccrl_cli.models.sampling import PromptRequest, Sampling
+from ccrl_cli.models.weights import LoadOptions, Weights
 from tiny_chat import write_tiny_chat
 
 NAMES = ("space agency", "rocket", "Größe")
@@ -25,7 +26,9 @@ NAMES = ("space agency", "rocket", "Größe")
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    return load_model(write_tiny_chat(tmp_path_factory.mktemp("model")), dtype="float32")
+    return load_model(
+        Weights(write_tiny_chat(tmp_path_factory.mktemp("model"))), LoadOptions("float32")
+    )
 
 
 def answers(loaded, names, *, max_tokens=160, temperature=1.0):

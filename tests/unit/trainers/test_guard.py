@@ -17,6 +17,7 @@ import torch
 from ccrl_cli.core.collapse import GuardLimits
 from ccrl_cli.core.rewards import RewardWeights
 from ccrl_cli.models.loading import load_model
+from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.trainers.base import TrainTask
 from tiny_grpo import (
     SENTENCES,
@@ -66,7 +67,7 @@ def folder(tmp_path_factory) -> Path:
 
 def drive(folder: Path, work: Path, limits: GuardLimits, settings=RUN, reward=FAIR, **more):
     """Train with a guard; return result, records, weights after each step, weights at the end."""
-    loaded = with_adapter(load_model(folder, dtype="float32"))
+    loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
     inputs = {
         f"i{place}": make_input(loaded, f"i{place}", text, text.split()[0])
         for place, text in enumerate(SENTENCES)

@@ -15,6 +15,7 @@ from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.telemetry import RolloutRow, make_groups, summarise
 from ccrl_cli.models.loading import load_model
+from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.records import Entity, Example
 from ccrl_cli.trainers.base import TrainInput, TrainTask
 from ccrl_cli.trainers.probe import kl_of_answers
@@ -67,7 +68,7 @@ def task_of(loaded, kind: str, **more) -> TrainTask:
 
 def trained(folder, work, settings, kind="place"):
     """Train on labels of a kind; return the records."""
-    loaded = with_adapter(load_model(folder, dtype="float32"))
+    loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
     task = task_of(loaded, kind)
     draws = make_sampler(settings, names=tuple(task.inputs))
     records, _ = run_grpo(loaded, task, draws, settings, work)
@@ -89,7 +90,7 @@ def label_logprob(loaded, task) -> float:
 def test_a_type_that_the_policy_never_says_is_learnt_from_labels_alone(folder, tmp_path):
     after = {}
     for given in (0, 1):
-        loaded = with_adapter(load_model(folder, dtype="float32"))
+        loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
         task = task_of(loaded, "place")
         before = label_logprob(loaded, task)
         settings = replace(GUIDED, label_answers=given, learning_rate=2e-3)
@@ -103,7 +104,7 @@ def test_a_type_that_the_policy_never_says_is_learnt_from_labels_alone(folder, t
 def test_a_cut_training_goes_on_as_a_straight_one(folder, tmp_path):
     settings = replace(GUIDED, num_steps=4, save_every_steps=1)
     straight, whole = trained(folder, tmp_path / "straight", settings)
-    loaded = with_adapter(load_model(folder, dtype="float32"))
+    loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
     task = task_of(loaded, "place")
     draws = make_sampler(settings, names=tuple(task.inputs))
     run_grpo(loaded, task, draws, settings, tmp_path / "cut", stop_after=1)
@@ -125,7 +126,7 @@ class Trainer:
 
 
 def test_the_label_is_the_last_of_its_group_and_no_sample(folder):
-    loaded = with_adapter(load_model(folder, dtype="float32"))
+    loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
     seen: list = []
 
     class Refresher:
@@ -157,7 +158,7 @@ def test_the_label_is_the_last_of_its_group_and_no_sample(folder):
 
 
 def test_a_label_that_is_too_long_stays_out(folder):
-    loaded = with_adapter(load_model(folder, dtype="float32"))
+    loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
     task = task_of(loaded, "place")
     short = replace(GUIDED, max_completion_tokens=8)
     rollouts = Rollouts(loaded, short, merged_decoder(loaded), task)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ccrl_cli.errors import UsageError
+from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.trainers.registry import PolicySpec, choose_trainer, settled_options
 
 
@@ -36,7 +37,7 @@ def test_options_that_an_adapter_has_settled_are_said(tmp_path):
     known = {"r": 16, "lora_alpha": 32.0, "lora_dropout": 0.0, "target_modules": ["v", "q"]}
     (tmp_path / "adapter_config.json").write_text(json.dumps(known), encoding="utf-8")
     spec = PolicySpec(
-        Path("model"), tmp_path, "auto", False, "sdpa", 16, 32.0, 0.0, ("q", "v"), 0, 100, False
+        Weights(Path("model"), tmp_path), LoadOptions(), 16, 32.0, 0.0, ("q", "v"), 0, 100, False
     )
     assert settled_options(spec) == []
     other = replace(spec, rank=64, dropout=0.1, modules=("q",))
@@ -45,7 +46,7 @@ def test_options_that_an_adapter_has_settled_are_said(tmp_path):
         "training.lora_dropout = 0.1: the adapter that it goes on from has 0.0",
         "training.lora_target_modules = ['q']: the adapter that it goes on from has ['q', 'v']",
     ]
-    assert settled_options(replace(other, adapter=None)) == []
+    assert settled_options(replace(other, weights=Weights(Path("model")))) == []
 
 
 SCRIPT = """

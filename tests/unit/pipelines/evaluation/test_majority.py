@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.pipelines.common.start import Start
+from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.evaluation.answering import View, Way, _agreed, make_prediction
 from ccrl_cli.records import Completion, Entity, Record
 
@@ -56,7 +56,7 @@ def test_an_answer_depends_on_how_it_was_drawn(view):
     profile = load_profile("quickstart").profile
     other = load_profile("quickstart", ["generation.temperature=0.5"]).profile
     seeded = load_profile("quickstart", ["run.seed=1"]).profile
-    weights = Start(profile.run_path, None, "r", None)
+    weights = Weights(profile.run_path, None, "r", None)
     votes, greedy = Way("before-majority", weights, 4), Way("before", weights)
     assert view.digest(profile, votes) not in (
         view.digest(other, votes), view.digest(seeded, votes), view.digest(profile, greedy),

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.pipelines.common.start import Start, warmup_digest
+from ccrl_cli.models.weights import Weights
+from ccrl_cli.pipelines.common.weights import warmup_digest
 from ccrl_cli.pipelines.evaluation.answering import (
     View,
     Way,
@@ -72,7 +73,7 @@ def test_answers_count_with_the_weights_and_settings_they_were_given_with(tmp_pa
     runs = f"run.dir={(tmp_path / 'runs').as_posix()}"
     profile = profile_of(data, runs)
     view = View.load(profile, "target")
-    way = Way("after", Start(tmp_path, tmp_path, "model", "adapter"))
+    way = Way("after", Weights(tmp_path, tmp_path, "model", "adapter"))
     given = Completion("[]", None, 0, "stop")
     rows = [prediction_row(make_prediction(view, e, given)) for e in view.split.examples]
     with RunDirectory(profile.run_path) as run:
@@ -80,7 +81,7 @@ def test_answers_count_with_the_weights_and_settings_they_were_given_with(tmp_pa
         run.mark_done(step_name("target", "after"), view.digest(profile, way))
         found = stored_predictions(profile, run, view, way)
         assert [p.completion for p in found] == ["[]", "[]"]
-        other = Way("after", Start(tmp_path, tmp_path, "model", "another adapter"))
+        other = Way("after", Weights(tmp_path, tmp_path, "model", "another adapter"))
         assert stored_predictions(profile, run, view, other) is None
         longer = profile_of(data, runs, "evaluation.max_tokens=7")
         assert stored_predictions(longer, run, View.load(longer, "target"), way) is None

@@ -45,6 +45,7 @@ def test_a_teacher_is_asked_for_types_as_the_store_was(tmp_path, monkeypatch, ca
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
     from ccrl_cli.models.loading import load_model
+    from ccrl_cli.models.weights import LoadOptions, Weights
     from tiny_chat import write_tiny_chat
 
     monkeypatch.chdir(tmp_path)
@@ -64,7 +65,7 @@ def test_a_teacher_is_asked_for_types_as_the_store_was(tmp_path, monkeypatch, ca
     score_types(profile, reporter=NullReporter())
     domain = load_domain(profile, "target")
     labels, found = load_labels(profile, domain), load_samples(profile, domain)
-    loaded = load_model(model, dtype="float32")
+    loaded = load_model(Weights(model), LoadOptions("float32"))
     assert (
         make_type_renewal(load_profile("quickstart", values).profile, domain, labels, loaded)
         is None

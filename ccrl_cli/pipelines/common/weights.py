@@ -1,40 +1,29 @@
-"""The starting policy of a run: the model, after its warm-up where one is asked for."""
+"""The weights of a run: the start, after its warm-up where one is asked for, and its adapter."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccrl_cli.errors import PreconditionError
+from ccrl_cli.models.weights import LoadOptions, Weights
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.reporting import Reporter
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Weights that generation, training and evaluation begin with.
+NO_ADAPTER = "none"
+"""What names the starting policy: some shells drop an empty argument."""
 
-    Attributes:
-        folder: model folder.
-        adapter: adapter folder upon it, if any.
-        revision: what identifies the model's weights.
-        adapter_digest: what identifies the adapter's weights.
-    """
 
-    folder: Path
-    adapter: Path | None
-    revision: str | None
-    adapter_digest: str | None
-
-    @property
-    def identity(self) -> str:
-        """Both identifications in one string."""
-        return f"{self.revision}+{self.adapter_digest}"
+def load_options(profile: Profile) -> LoadOptions:
+    """Return how a profile loads weights."""
+    model = profile.model
+    return LoadOptions(model.dtype, model.load_in_4bit, model.attention)
 
 
 def warmup_path(profile: Profile) -> Path:
@@ -73,7 +62,7 @@ def warmup_is_ready(profile: Profile) -> bool:
     return known is not None and (bool(profile.warmup.folder) or known == warmup_digest(profile))
 
 
-def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
+def base_weights(profile: Profile, reference: str, reporter: Reporter) -> Weights:
     """Return a model as the profile names it, before any warm-up, downloading it if need be."""
     from ccrl_cli.models.download import ensure_model, model_revision
     from ccrl_cli.models.loading import require_training_packages, resolve_adapter
@@ -85,17 +74,17 @@ def base_start(profile: Profile, reference: str, reporter: Reporter) -> Start:
     adapter = resolve_adapter(named)
     parsed = parse_reference(reference)
     folder = ensure_model(parsed, reporter=reporter)
-    return Start(folder, adapter, model_revision(parsed, folder), adapter_digest(adapter))
+    return Weights(folder, adapter, model_revision(parsed, folder), adapter_digest(adapter))
 
 
-def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Start:
+def starting_weights(profile: Profile, reference: str, reporter: Reporter) -> Weights:
     """Return the weights that labelling and training begin with.
 
     Raises:
         PreconditionError: the profile asks for a warm-up that was not run yet.
     """
     if not profile.warmup.enabled or reference != profile.model.name:
-        return base_start(profile, reference, reporter)
+        return base_weights(profile, reference, reporter)
     folder = warmup_path(profile)
     if not warmup_is_ready(profile):
         unfinished = finished_warmup(profile) is None
@@ -104,17 +93,64 @@ def starting_policy(profile: Profile, reference: str, reporter: Reporter) -> Sta
             f"the profile starts from a warm-up, and {folder} {state}",
             hint="run `ccrl warmup` first, or `ccrl run` for everything",
         )
-    base = base_start(profile, reference, reporter)
+    base = base_weights(profile, reference, reporter)
     if profile.warmup.method == "full":
-        return Start(folder / "model", None, adapter_digest(folder / "model"), None)
-    return Start(base.folder, folder / "adapter", base.revision, adapter_digest(folder / "adapter"))
+        return Weights(folder / "model", None, adapter_digest(folder / "model"), None)
+    return Weights(
+        base.folder, folder / "adapter", base.revision, adapter_digest(folder / "adapter")
+    )
+
+
+def trained_weights(start: Weights, adapter: Path) -> Weights:
+    """Return the starting weights with a trained adapter in place of their own.
+
+    Raises:
+        PreconditionError: there is no adapter at that place.
+    """
+    if not (adapter / "adapter_config.json").is_file():
+        raise PreconditionError(
+            f"there is no trained adapter at {adapter}",
+            hint="run `ccrl train` first, or `ccrl run` for everything",
+        )
+    return replace(start, adapter=adapter, digest=adapter_digest(adapter))
+
+
+def run_adapter(profile: Profile) -> Path | None:
+    """Return the adapter that ``ccrl train`` left in the run directory, or None."""
+    folder = profile.run_path / "adapter"
+    return folder if (folder / "adapter_config.json").is_file() else None
+
+
+def find_weights(profile: Profile, adapter: str | None, reporter: Reporter) -> Weights:
+    """Return a named adapter on the profile's model, else the run's adapter, else the start.
+
+    Args:
+        profile: the profile.
+        adapter: folder or ``builtin:NAME``; ``none`` or empty: the starting policy; None: the
+            run's adapter where there is one.
+        reporter: told of downloads.
+
+    Raises:
+        PreconditionError: the adapter, the model, a package or the warm-up is missing.
+    """
+    from ccrl_cli.models.loading import resolve_adapter
+
+    named = run_adapter(profile) if adapter is None else None
+    if adapter and adapter != NO_ADAPTER:
+        named = resolve_adapter(adapter)
+    if named is None:
+        return starting_weights(profile, profile.model.name, reporter)
+    # Adapters of a run stand on the model as it was warmed up, where all of its weights were.
+    full = profile.warmup.enabled and profile.warmup.method == "full"
+    make = starting_weights if full else base_weights
+    return trained_weights(make(profile, profile.model.name, reporter), named)
 
 
 def adapter_digest(folder: Path | None) -> str | None:
     """Return the first 16 digits of the SHA-256 of the adapter's or model's weights in a folder."""
     if folder is None:
         return None
-    for name in ("adapter_model.safetensors", "model.safetensors"):
+    for name in ("adapter_model.safetensors", "model.safetensors", "adapter_model.bin"):
         path = folder / name
         if path.is_file():
             known = path.stat()

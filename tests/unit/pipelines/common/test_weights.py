@@ -8,7 +8,7 @@ import pytest
 
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.models import packages
-from ccrl_cli.pipelines.common.start import adapter_digest
+from ccrl_cli.pipelines.common.weights import adapter_digest
 
 
 def test_weights_are_read_once_until_they_change(tmp_path, monkeypatch):
