@@ -5,19 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ccrl_cli.data.examples import TAG
 from ccrl_cli.data.hub import hub_rows
 from ccrl_cli.data.markup import parse_corpus
-from ccrl_cli.data.readers import ReadCounts, assemble, count_examples, file_format, read_examples
+from ccrl_cli.data.readers import (
+    ReadCounts,
+    ReadResult,
+    assemble,
+    count_examples,
+    file_format,
+    read_examples,
+)
 from ccrl_cli.errors import DataError, PreconditionError
 from ccrl_cli.records import Example
+
+T = TypeVar("T")
 
 SPLITS = ("train", "dev", "test")
 _FILE_NAMES = {"dev": ("dev", "valid", "validation", "val")}
@@ -102,6 +112,30 @@ class _Part:
     file: tuple[str, str] | None = None
 
 
+class SplitReader:
+    """Reads splits, each file and each split of a hub data set once for as long as it lives.
+
+    A command makes one and hands it on, so that its steps see the same data: what changes on disk
+    in between is seen by the next command.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def load(self, spec: DatasetSpec, split: str) -> Split:
+        """Return a split; see :func:`load_split`."""
+        names = tuple(_split_names(spec, split))
+        key = (spec.source, names, tuple(sorted(spec.splits.items())), spec.labels)
+        return self.once((*key, spec.max_samples, split), lambda: _load(spec, split, self))
+
+    def once(self, key: Hashable, read: Callable[[], T]) -> T:
+        """Return what was read under a key before, or read it."""
+        if key not in self._known:
+            self._known[key] = read()
+        found: T = self._known[key]
+        return found
+
+
 def load_split(spec: DatasetSpec | str | Path, split: str) -> Split:
     """Load one split of a data set.
 
@@ -117,10 +151,14 @@ def load_split(spec: DatasetSpec | str | Path, split: str) -> Split:
     """
     if not isinstance(spec, DatasetSpec):
         spec = DatasetSpec(str(spec))
-    parts = [_load_part(spec, name) for name in _split_names(spec, split)]
+    return SplitReader().load(spec, split)
+
+
+def _load(spec: DatasetSpec, split: str, reader: SplitReader) -> Split:
+    parts = [_load_part(spec, name, reader) for name in _split_names(spec, split)]
     corpus = _corpus_of(spec)
     examples = tuple(example for part in parts for example in part.examples)
-    labels = _labels(spec, corpus, examples)
+    labels = _labels(spec, corpus, examples, reader)
     kept = tuple(_with_types(example, frozenset(labels)) for example in examples)
     limited = kept[: spec.max_samples]
     mentions = count_examples(examples)["mentions"]
@@ -232,20 +270,29 @@ def _root(source: str) -> Traversable:
     return _samples().joinpath(name)
 
 
-def _load_part(spec: DatasetSpec, name: str) -> _Part:
+def _load_part(spec: DatasetSpec, name: str, reader: SplitReader) -> _Part:
     tags = spec.labels if spec.labels and "O" in spec.labels else None
     if spec.source.startswith("hub:"):
-        hub = assemble(hub_rows(spec.source.removeprefix("hub:"), name, tags), sha256="")
-        return _Part(hub.examples, hub.counts)
+        return reader.once((spec.source, name, tags), lambda: _load_hub(spec.source, name, tags))
     root = _root(spec.source)
     if root.is_file():
         file = root
     elif root.joinpath(_CORPUS).is_file():
-        return _load_markup(root, name)
+        return reader.once((str(root), name, tags), lambda: _load_markup(root, name))
     else:
         file = _find_file(root, name)
-    result = read_examples(Path(str(file)), tags)
+    result = _read_file(file, tags, reader)
     return _Part(result.examples, result.counts, (file.name, result.sha256))
+
+
+def _load_hub(source: str, name: str, tags: tuple[str, ...] | None) -> _Part:
+    hub = assemble(hub_rows(source.removeprefix("hub:"), name, tags), sha256="")
+    return _Part(hub.examples, hub.counts)
+
+
+def _read_file(file: Traversable, tags: tuple[str, ...] | None, reader: SplitReader) -> ReadResult:
+    path = Path(str(file))
+    return reader.once((str(path), tags), lambda: read_examples(path, tags))
 
 
 def _load_markup(root: Traversable, name: str) -> _Part:
@@ -316,7 +363,7 @@ def _read_corpus(root: Traversable) -> Corpus:
 
 
 def _labels(
-    spec: DatasetSpec, corpus: Corpus | None, examples: Iterable[Example]
+    spec: DatasetSpec, corpus: Corpus | None, examples: Iterable[Example], reader: SplitReader
 ) -> tuple[str, ...]:
     if spec.labels is not None and "O" in spec.labels:
         matches = ((tag, TAG.fullmatch(tag)) for tag in spec.labels if tag != "O")
@@ -331,7 +378,7 @@ def _labels(
         names = [n for split in SPLITS for n in _split_names(spec, split)] if root.is_dir() else []
         for name in dict.fromkeys(names):
             for file in _candidates(root, name)[:1]:
-                seen.update(read_examples(Path(str(file))).labels)
+                seen.update(_read_file(file, None, reader).labels)
     return tuple(sorted(seen))
 
 

@@ -32,6 +32,7 @@ from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.data.catalog import SplitReader
     from ccrl_cli.reporting import Reporter
 
 
@@ -65,6 +66,7 @@ def report(
     title: str | None = None,
     compared: Headline | None = None,
     reporter: Reporter,
+    data: SplitReader | None = None,
 ) -> ReportResult:
     """Write the page of one run, or of several that are compared.
 
@@ -76,6 +78,7 @@ def report(
             as `ccrl baselines compare` does it, where both are here and comparable; other
             runs by their scores.
         reporter: told of what could not be read.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: a folder is no run, or a package is missing.
@@ -87,7 +90,7 @@ def report(
     runs = [_gather(path, warnings) for path in paths]
     focus = focus_of(runs)
     place = runs.index(focus)
-    runs[place] = replace(focus, labels=_labels(paths[place], focus.manifest, warnings))
+    runs[place] = replace(focus, labels=_labels(paths[place], focus.manifest, warnings, data))
     for warning in warnings:
         reporter.warn(warning)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -168,11 +171,13 @@ def _gather(path: Path, warnings: list[str]) -> RunFacts:
     )
 
 
-def _labels(path: Path, manifest: Mapping[str, Any], warnings: list[str]) -> LabelFacts | None:
+def _labels(
+    path: Path, manifest: Mapping[str, Any], warnings: list[str], data: SplitReader | None
+) -> LabelFacts | None:
     """Derive the run's pseudo-labels again from its store; None where that is not possible."""
     try:
         profile = _profile(path, manifest)
-        return label_facts(profile)
+        return label_facts(profile, data)
     except (CcrlError, ValueError) as error:
         warnings.append(f"the pseudo-labels of {path.resolve().name} are not shown: {error}")
         return None
@@ -188,15 +193,19 @@ def _profile(path: Path, manifest: Mapping[str, Any]) -> Profile:
     return Profile.model_validate(values)
 
 
-def label_facts(profile: Profile) -> LabelFacts:
+def label_facts(profile: Profile, data: SplitReader | None = None) -> LabelFacts:
     """Return the pseudo-labels of a profile with their quality where gold exists.
+
+    Args:
+        profile: the profile.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: the store or the data cannot be found.
         IntegrityError: the store is damaged.
         ValueError: the confidence cannot be computed from these completions.
     """
-    domain = load_domain(profile, "target")
+    domain = load_domain(profile, "target", data)
     samples = load_samples(profile, domain)
     found = load_labels(profile, domain, samples)
     scores = score_labels(found.labels, samples.examples, domain.labels)

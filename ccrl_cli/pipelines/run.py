@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from ccrl_cli.data.catalog import SplitReader
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.pipelines.common.weights import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.curriculum.show import CurriculumView, show_curriculum
@@ -77,31 +78,32 @@ def run(
     Raises:
         CcrlError: what its steps raise; a further call goes on where this one stopped.
     """
+    data = SplitReader()
     clock = _Clock(RunDirectory(profile.run_path))
     if profile.warmup.enabled:
         if warmup_is_ready(profile):
             clock.skip("warmup")
         else:
-            clock.time("warmup", lambda: warmup(profile, reporter=reporter))
-    made = clock.time("generate", lambda: _generate(profile, reporter), done=_nothing_new)
+            clock.time("warmup", lambda: warmup(profile, reporter=reporter, data=data))
+    made = clock.time("generate", lambda: _generate(profile, reporter, data), done=_nothing_new)
     if profile.confidence.reads_type_scores:
         clock.time(
             "score types",
-            lambda: score_types_if_needed(profile, reporter=reporter),
+            lambda: score_types_if_needed(profile, reporter=reporter, data=data),
             done=lambda result: result is None or result.scored == 0,
         )
-    view = show_curriculum(profile, num_bins=NUM_BINS, reporter=reporter)
+    view = show_curriculum(profile, num_bins=NUM_BINS, reporter=reporter, data=data)
     trained = clock.time(
         "train",
-        lambda: train(profile, reporter=reporter, resume=True, origins=origins),
+        lambda: train(profile, reporter=reporter, resume=True, origins=origins, data=data),
         done=lambda outcome: outcome.already_done,
     )
     scores = clock.time(
         "evaluate",
-        lambda: evaluate(profile, reporter=reporter, origins=origins),
+        lambda: evaluate(profile, reporter=reporter, origins=origins, data=data),
         done=lambda result: result.answered == 0,
     )
-    headline = _report(profile, reporter)
+    headline = _report(profile, reporter, data)
     return RunResult(
         steps=tuple(clock.steps),
         curriculum=view,
@@ -113,14 +115,14 @@ def run(
     )
 
 
-def _generate(profile: Profile, reporter: Reporter) -> GenerateResult:
-    return generate(profile, GenerateOptions(resume=True), reporter=reporter)
+def _generate(profile: Profile, reporter: Reporter, data: SplitReader) -> GenerateResult:
+    return generate(profile, GenerateOptions(resume=True), reporter=reporter, data=data)
 
 
-def _report(profile: Profile, reporter: Reporter) -> str | None:
+def _report(profile: Profile, reporter: Reporter, data: SplitReader) -> str | None:
     """Write the page, which takes a second; return its answer, or None without its packages."""
     try:
-        page = report([profile.run_path], title=profile.report.title, reporter=reporter)
+        page = report([profile.run_path], title=profile.report.title, reporter=reporter, data=data)
     except PreconditionError as error:
         reporter.warn(f"no page was written: {error.message}")
         return None

@@ -92,18 +92,20 @@ def evaluate(  # noqa: PLR0913 (its parameters are flags)
     if predictions is not None or gold is not None:
         _score_files(invocation, predictions, gold, errors)
         return
-    from ccrl_cli.pipelines.evaluation.evaluate import PHASES, ROLES
+    from ccrl_cli.pipelines.evaluation.evaluate import PHASES, ROLES, EvaluateOptions
     from ccrl_cli.pipelines.evaluation.evaluate import evaluate as run
 
     loaded = invocation.load()
     result = run(
         loaded.profile,
+        EvaluateOptions(
+            phases=None if phase is None else [p for p in PHASES if phase.value in (p, "both")],
+            roles=[role for role in ROLES if domain.value in (role, "both")],
+            adapter=adapter,
+            majority=majority,
+        ),
         reporter=invocation.reporter,
-        phases=None if phase is None else [p for p in PHASES if phase.value in (p, "both")],
-        roles=[role for role in ROLES if domain.value in (role, "both")],
-        adapter=adapter,
         origins=loaded.origins,
-        majority=majority,
     )
     scored = [s for d in result.domains.values() for s in (d.before, d.after) if s]
     shown = _errors(invocation, loaded.profile.run_path, result, errors) if errors else ()

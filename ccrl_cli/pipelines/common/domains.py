@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -12,8 +12,8 @@ from ccrl_cli.data.catalog import (
     SPLITS,
     DatasetSpec,
     Split,
+    SplitReader,
     available_splits,
-    load_split,
     without_duplicates,
 )
 from ccrl_cli.data.prompts import PromptTemplate, get_template, render, type_order
@@ -73,6 +73,7 @@ class Domain:
         template: prompt template.
         shuffle_types: whether each sample sees its own order of types.
         rename_types: probability that a sample lists a type under a paraphrase.
+        reader: reads its splits.
         run_seed: seed of the run, from which orders are derived.
     """
 
@@ -85,11 +86,12 @@ class Domain:
     shuffle_types: bool
     run_seed: int
     rename_types: float = 0.0
+    reader: SplitReader = field(default_factory=SplitReader, compare=False, repr=False)
 
     def split(self, name: str) -> Split:
         """Return a split by role, cut to the number of samples that the profile allows."""
         spec = DatasetSpec(self.spec.source, self.spec.splits, self.labels, self.limits.get(name))
-        return load_split(spec, name)
+        return self.reader.load(spec, name)
 
     def unique_inputs(self, split: str) -> tuple[tuple[Example, ...], int]:
         """Return the inputs of a split, equal texts once, and how many were left out.
@@ -119,7 +121,7 @@ class Domain:
         if "test" not in available_splits(self.spec):
             return ()
         whole = DatasetSpec(self.spec.source, self.spec.splits, self.labels)
-        return load_split(whole, "test").examples
+        return self.reader.load(whole, "test").examples
 
     def prompt(
         self, example: Example, *, sample: int | None = None, special_tokens: Sequence[str] = ()
@@ -173,8 +175,13 @@ class Domain:
         return content_id("|".join(self.labels) + "#" + self.names.digest)
 
 
-def load_domain(profile: Profile, role: Role) -> Domain:
+def load_domain(profile: Profile, role: Role, reader: SplitReader | None = None) -> Domain:
     """Return a domain of a profile.
+
+    Args:
+        profile: the profile.
+        role: which domain.
+        reader: what the command reads data with; None: the domain has one of its own.
 
     Raises:
         PreconditionError: the data set has no types and the profile names none.
@@ -186,7 +193,8 @@ def load_domain(profile: Profile, role: Role) -> Domain:
         "test": section.test_split,
     }
     spec = DatasetSpec(section.reference, splits, section.labels)
-    head = load_split(
+    reader = reader or SplitReader()
+    head = reader.load(
         spec, "train" if role == "target" or profile.warmup.enabled else profile.evaluation.split
     )
     if not head.labels:
@@ -205,4 +213,5 @@ def load_domain(profile: Profile, role: Role) -> Domain:
         shuffle_types=profile.prompt.shuffle_types,
         run_seed=profile.run.seed,
         rename_types=profile.prompt.rename_types,
+        reader=reader,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ccrl_cli.data.catalog import SplitReader
 from ccrl_cli.errors import CcrlError, IntegrityError, UsageError
 from ccrl_cli.pipelines.common.manifest import run_manifest
 from ccrl_cli.pipelines.common.weights import starting_weights, trained_weights, warmup_is_ready
@@ -89,13 +90,22 @@ def run_all(
     pairs = chosen_pairs(profile, arms)
     for arm, seed in pairs:
         arm_profile(profile, arm, seed)  # refuse what cannot be derived before the work begins
-    found = [prepare(profile, reporter=reporter)]
+    data = SplitReader()
+    found = [prepare(profile, reporter=reporter, data=data)]
     for number, (arm, seed) in enumerate(pairs[1:], start=2):
         reporter.info(f"arm {number} of {len(pairs)}: {arm}, seed {seed}")
         began = time.perf_counter()
         try:
             found.append(
-                run_arm(profile, arm, seed, overwrite=overwrite, reporter=reporter, origins=origins)
+                run_arm(
+                    profile,
+                    arm,
+                    seed,
+                    overwrite=overwrite,
+                    reporter=reporter,
+                    origins=origins,
+                    data=data,
+                )
             )
         except CcrlError as error:
             reporter.warn(f"{arm} with seed {seed} failed: {error.message}")
@@ -126,10 +136,13 @@ def run_one(
         CcrlError: as :func:`prepare` and :func:`run_arm` do.
     """
     arm_profile(profile, arm, seed)  # refuse what cannot be derived before the work begins
-    start = prepare(profile, reporter=reporter)
+    data = SplitReader()
+    start = prepare(profile, reporter=reporter, data=data)
     if (arm, seed) == (start.arm, start.seed):
         return start
-    return run_arm(profile, arm, seed, overwrite=overwrite, reporter=reporter, origins=origins)
+    return run_arm(
+        profile, arm, seed, overwrite=overwrite, reporter=reporter, origins=origins, data=data
+    )
 
 
 def failed_pair(profile: Profile, arm: str, seed: int, seconds: float, error: CcrlError) -> ArmRun:
@@ -139,7 +152,7 @@ def failed_pair(profile: Profile, arm: str, seed: int, seconds: float, error: Cc
     return ArmRun(arm, seed, str(place), "failed", round(seconds, 1), message, error.kind)
 
 
-def prepare(profile: Profile, *, reporter: Reporter) -> ArmRun:
+def prepare(profile: Profile, *, reporter: Reporter, data: SplitReader | None = None) -> ArmRun:
     """Do once what all arms share: warm-up, completions, and the score of the start.
 
     Returns:
@@ -148,10 +161,10 @@ def prepare(profile: Profile, *, reporter: Reporter) -> ArmRun:
     if profile.warmup.enabled and not warmup_is_ready(profile):
         from ccrl_cli.pipelines.training.warmup import warmup
 
-        warmup(profile, reporter=reporter)
-    generate(profile, GenerateOptions(resume=True), reporter=reporter)
-    score_types_if_needed(profile, reporter=reporter)
-    return run_arm(profile, "zero-shot", profile.run.seed, reporter=reporter)
+        warmup(profile, reporter=reporter, data=data)
+    generate(profile, GenerateOptions(resume=True), reporter=reporter, data=data)
+    score_types_if_needed(profile, reporter=reporter, data=data)
+    return run_arm(profile, "zero-shot", profile.run.seed, reporter=reporter, data=data)
 
 
 def run_arm(
@@ -162,6 +175,7 @@ def run_arm(
     overwrite: bool = False,
     reporter: Reporter,
     origins: Mapping[str, str] | None = None,
+    data: SplitReader | None = None,
 ) -> ArmRun:
     """Train one arm with one seed and score it; steps that are done are not done again.
 
@@ -172,6 +186,7 @@ def run_arm(
         overwrite: train again if it was trained with other settings.
         reporter: told of progress.
         origins: origin of each value of the profile, for the manifest.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         UsageError: there is no such arm, or it was trained with other settings.
@@ -181,9 +196,10 @@ def run_arm(
     began = time.perf_counter()
     recipe = find_recipe(arm)
     own = arm_profile(profile, arm, seed)
-    _adopt_start(profile, own, recipe, reporter, origins or {})
-    outcome = _train(own, recipe, overwrite, reporter, origins) if recipe.trained else None
-    result = _evaluate(own, recipe, reporter, origins)
+    data = data or SplitReader()
+    _adopt_start(profile, own, recipe, reporter, origins or {}, data)
+    outcome = _train(own, recipe, overwrite, reporter, origins, data) if recipe.trained else None
+    result = _evaluate(own, recipe, reporter, origins, data)
     run = RunDirectory(own.run_path)
     fresh = result.answered > 0 or (outcome is not None and not outcome.already_done)
     seconds = round(time.perf_counter() - began, 1)
@@ -201,10 +217,11 @@ def _adopt_start(
     recipe: Recipe,
     reporter: Reporter,
     origins: Mapping[str, str],
+    data: SplitReader,
 ) -> None:
     """Write the manifest, and take over the score of the start from where it was made."""
     start = starting_weights(own, own.model.name, reporter)
-    views = [View.load(own, role) for role in ROLES]
+    views = [View.load(own, role, data) for role in ROLES]
     zero_shot = RunDirectory(arms_path(profile) / pair_name("zero-shot", profile.run.seed))
     with RunDirectory(own.run_path) as run:
         if not run.manifest_path.exists():
@@ -241,14 +258,21 @@ def _train(
     overwrite: bool,
     reporter: Reporter,
     origins: Mapping[str, str] | None,
+    data: SplitReader,
 ) -> TrainOutcome:
     """Train an arm, or go on with its training."""
     variant = variant_of(recipe)
+    shared: dict[str, Any] = {
+        "reporter": reporter,
+        "origins": origins,
+        "variant": variant,
+        "data": data,
+    }
     try:
-        return train(own, reporter=reporter, resume=True, origins=origins, variant=variant)
+        return train(own, resume=True, **shared)
     except OtherTrainingError as error:
         if overwrite:
-            return train(own, reporter=reporter, overwrite=True, origins=origins, variant=variant)
+            return train(own, overwrite=True, **shared)
         raise OtherTrainingError(
             error.message,
             hint="train it again with --overwrite, or name another run: --set run.name=NAME",
@@ -256,7 +280,11 @@ def _train(
 
 
 def _evaluate(
-    own: Profile, recipe: Recipe, reporter: Reporter, origins: Mapping[str, str] | None
+    own: Profile,
+    recipe: Recipe,
+    reporter: Reporter,
+    origins: Mapping[str, str] | None,
+    data: SplitReader,
 ) -> EvaluationResult:
     """Score an arm in both domains; ``after`` is what it ends with."""
     start = starting_weights(own, own.model.name, reporter)
@@ -265,7 +293,7 @@ def _evaluate(
         ways.append(Way("after", start, own.generation.num_completions))
     elif recipe.trained:
         ways.append(Way("after", trained_weights(start, RunDirectory(own.run_path).adapter_path)))
-    return evaluate_ways(own, ways, reporter=reporter, origins=origins)
+    return evaluate_ways(own, ways, reporter=reporter, origins=origins, data=data)
 
 
 def _facts(own: Profile, recipe: Recipe, outcome: TrainOutcome | None) -> dict[str, Any]:

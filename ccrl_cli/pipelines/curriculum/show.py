@@ -42,6 +42,7 @@ from ccrl_cli.records import Score
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.data.catalog import SplitReader
     from ccrl_cli.reporting import Reporter
 
 HISTOGRAM_BINS = 10
@@ -164,6 +165,7 @@ def show_curriculum(
     num_bins: int = 10,
     trust: float = DEFAULT_TRUST,
     reporter: Reporter,
+    data: SplitReader | None = None,
 ) -> CurriculumView:
     """Return what a profile's curriculum will do with the completions in its store.
 
@@ -173,6 +175,7 @@ def show_curriculum(
         num_bins: B, at least 1.
         trust: F1, or without gold confidence, from which a label is worth trusting.
         reporter: told of missing inputs and of stages that cannot fill a step.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: there is no store, or it has no completion of these inputs.
@@ -181,7 +184,7 @@ def show_curriculum(
     """
     if num_bins < 1:
         raise UsageError(f"{num_bins} bins are too few", hint="ask for at least one")
-    domain = load_domain(profile, "target")
+    domain = load_domain(profile, "target", data)
     found = load_samples(profile, domain)
     labels = load_labels(profile, domain, found)
     scores = score_labels(labels.labels, found.examples, domain.labels)

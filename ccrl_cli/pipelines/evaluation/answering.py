@@ -27,7 +27,7 @@ from ccrl_cli.store.jsonl import JsonlReader
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.data.catalog import Split
+    from ccrl_cli.data.catalog import Split, SplitReader
     from ccrl_cli.records import Example
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.store.runs import RunDirectory
@@ -65,13 +65,18 @@ class View:
     mode: str
 
     @classmethod
-    def load(cls, profile: Profile, role: Role) -> View:
+    def load(cls, profile: Profile, role: Role, data: SplitReader | None = None) -> View:
         """Return the scored split of a domain.
+
+        Args:
+            profile: the profile.
+            role: which domain.
+            data: reads the splits of the command; None: this call reads its own.
 
         Raises:
             PreconditionError: it has no gold labels.
         """
-        domain = load_domain(profile, role)
+        domain = load_domain(profile, role, data)
         name = profile.evaluation.split
         learnt = {"train", profile.training.replay_split if profile.training.replay_share else ""}
         if role == "source" and name in learnt:

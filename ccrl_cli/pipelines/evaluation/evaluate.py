@@ -14,6 +14,7 @@ import numpy as np
 from ccrl_cli.core.metrics import forgetting
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
+from ccrl_cli.data.catalog import SplitReader
 from ccrl_cli.pipelines.common.domains import Role
 from ccrl_cli.pipelines.common.manifest import run_manifest
 from ccrl_cli.pipelines.common.weights import adapter_digest, starting_weights, trained_weights
@@ -89,15 +90,30 @@ class EvaluationResult:
     schema: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """Flags of ``ccrl evaluate`` that are no part of a profile.
+
+    Attributes:
+        phases: which weights; None: the starting policy, and the adapter if there is one.
+        roles: which domains.
+        adapter: an adapter to evaluate in place of the run's own.
+        majority: also draw K samples a sentence and score what they agree on.
+    """
+
+    phases: Sequence[Phase] | None = None
+    roles: Sequence[Role] = ROLES
+    adapter: Path | None = None
+    majority: bool = False
+
+
 def evaluate(
     profile: Profile,
+    options: EvaluateOptions | None = None,
     *,
     reporter: Reporter,
-    phases: Sequence[Phase] | None = None,
-    roles: Sequence[Role] = ROLES,
-    adapter: Path | None = None,
     origins: Mapping[str, str] | None = None,
-    majority: bool = False,
+    data: SplitReader | None = None,
 ) -> EvaluationResult:
     """Answer the scored splits of both domains, before and after training.
 
@@ -105,20 +121,20 @@ def evaluate(
 
     Args:
         profile: the profile.
+        options: which weights and domains, and how; None: all that there are.
         reporter: told of progress.
-        phases: which weights; None: the starting policy, and the adapter if there is one.
-        roles: which domains.
-        adapter: an adapter to evaluate in place of the run's own.
         origins: origin of each value of the profile, for the manifest of a new run.
-        majority: also draw K samples a sentence and score what they agree on.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: a package, the model, the adapter or gold labels are missing.
     """
     start = starting_weights(profile, profile.model.name, reporter)
-    trained = adapter or RunDirectory(profile.run_path).adapter_path
+    options = options or EvaluateOptions()
+    trained = options.adapter or RunDirectory(profile.run_path).adapter_path
+    phases = options.phases
     if phases is None:
-        phases = PHASES if adapter or trained.is_dir() else ("before",)
+        phases = PHASES if options.adapter or trained.is_dir() else ("before",)
         if "after" not in phases:
             reporter.info(f"{profile.run_path} has no trained adapter: the start alone is scored")
     weights = {"before": start}
@@ -126,10 +142,18 @@ def evaluate(
         weights["after"] = trained_weights(start, trained)
     votes = {"": 0, MAJORITY: profile.generation.num_completions}
     known = [Way(name + end, weights[name], k) for name in weights for end, k in votes.items()]
-    wanted = {phase + end for phase in phases for end in (("", MAJORITY) if majority else ("",))}
+    wanted = {
+        phase + end for phase in phases for end in (("", MAJORITY) if options.majority else ("",))
+    }
     ways = [way for way in known if way.name in wanted]
     return evaluate_ways(
-        profile, ways, reporter=reporter, roles=roles, origins=origins, known=known
+        profile,
+        ways,
+        reporter=reporter,
+        roles=options.roles,
+        origins=origins,
+        known=known,
+        data=data,
     )
 
 
@@ -141,6 +165,7 @@ def evaluate_ways(
     roles: Sequence[Role] = ROLES,
     origins: Mapping[str, str] | None = None,
     known: Sequence[Way] | None = None,
+    data: SplitReader | None = None,
 ) -> EvaluationResult:
     """Answer in the given ways, and score every answer that the run has.
 
@@ -152,12 +177,14 @@ def evaluate_ways(
         roles: which domains.
         origins: origin of each value of the profile, for the manifest of a new run.
         known: these and others whose answers, if the run has them, are scored too.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: a package, the model or gold labels are missing.
     """
     started = time.perf_counter()
-    views = {role: View.load(profile, role) for role in roles}
+    data = data or SplitReader()
+    views = {role: View.load(profile, role, data) for role in roles}
     with RunDirectory(profile.run_path) as run:
         if not run.manifest_path.exists():
             domain = views[roles[0]].domain

@@ -27,6 +27,7 @@ from ccrl_cli.store.completions import CompletionStore
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.data.catalog import SplitReader
     from ccrl_cli.reporting import Reporter
 
 
@@ -80,11 +81,23 @@ class ModelResult:
     tokens: int = 0
 
 
-def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) -> GenerateResult:
+def generate(
+    profile: Profile,
+    options: GenerateOptions,
+    *,
+    reporter: Reporter,
+    data: SplitReader | None = None,
+) -> GenerateResult:
     """Sample K completions of each owed input with each model of the profile.
 
     By default of the target's training split; other splits share the store, since records are
     kept by the content of their input.
+
+    Args:
+        profile: the profile.
+        options: flags.
+        reporter: told of progress.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         UsageError: the store is not empty and nothing says what to do with it.
@@ -92,7 +105,7 @@ def generate(profile: Profile, options: GenerateOptions, *, reporter: Reporter) 
         IntegrityError: the store contradicts the profile or itself.
     """
     started = time.perf_counter()
-    domain = load_domain(profile, options.inputs.role)
+    domain = load_domain(profile, options.inputs.role, data)
     examples, dropped = domain.unique_inputs(options.inputs.split)
     backend, reason = pick_backend(profile)
     reporter.debug(f"backend {backend}: {reason}")

@@ -29,6 +29,7 @@ from ccrl_cli.store.type_scores import TypeScores, read_type_scores, type_scores
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.data.catalog import SplitReader
     from ccrl_cli.models.loading import LoadedModel
     from ccrl_cli.reporting import Reporter
 
@@ -57,17 +58,29 @@ class ScoreResult:
     seconds: float
 
 
-def score_types(profile: Profile, inputs: Inputs = TRAINING, *, reporter: Reporter) -> ScoreResult:
+def score_types(
+    profile: Profile,
+    inputs: Inputs = TRAINING,
+    *,
+    reporter: Reporter,
+    data: SplitReader | None = None,
+) -> ScoreResult:
     """Score the type of every span that the stored completions of some inputs name.
 
     The scores lie beside the store; what is there already is not scored again.
+
+    Args:
+        profile: the profile.
+        inputs: which inputs.
+        reporter: told of progress.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: completions, a model or a package are missing.
         IntegrityError: the store or the scores are damaged.
     """
     started = time.perf_counter()
-    domain = load_domain(profile, inputs.role)
+    domain = load_domain(profile, inputs.role, data)
     found = load_samples(profile, domain, inputs)
     start = starting_weights(profile, profile.model.name, reporter)
     identity = {**score_identity(profile, domain), **_weights(start)}
@@ -121,7 +134,11 @@ def _chunks(keys: Sequence[str], owed: Collection[str]) -> Iterator[Sequence[str
 
 
 def score_types_if_needed(
-    profile: Profile, inputs: Inputs = TRAINING, *, reporter: Reporter
+    profile: Profile,
+    inputs: Inputs = TRAINING,
+    *,
+    reporter: Reporter,
+    data: SplitReader | None = None,
 ) -> ScoreResult | None:
     """Score types where the profile's labels are taken from type scores, and a model can be asked.
 
@@ -134,7 +151,7 @@ def score_types_if_needed(
         return None
     if pick_backend(profile)[0] in {*SERVERS, "mock"}:
         return None
-    return score_types(profile, inputs, reporter=reporter)
+    return score_types(profile, inputs, reporter=reporter, data=data)
 
 
 def _load_asker(profile: Profile, domain: Domain, start: Weights) -> TypeAsker:

@@ -101,9 +101,8 @@ def prepare(job: Job, on_labels: Any) -> Prepared:
     maker = InputMaker(profile, loaded)
     inputs = maker.target(job.domain, labels)
     sampler, schedule = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
-    replay, probe = source_inputs(
-        profile, maker, schedule.num_steps * settings.replayed, job.reporter
-    )
+    replayed = schedule.num_steps * settings.replayed
+    replay, probe = source_inputs(profile, maker, replayed, job.reporter, job.domain.reader)
     chosen = {key: inputs[key] for key in sampler.order}
     task = TrainTask(
         inputs=chosen,

@@ -21,6 +21,7 @@ from ccrl_cli.pipelines.labelling.labels import LabelSet
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.data.catalog import SplitReader
     from ccrl_cli.models.loading import LoadedModel
     from ccrl_cli.models.weights import Weights
     from ccrl_cli.records import Entity, Example, PseudoLabel
@@ -107,7 +108,11 @@ class InputMaker:
 
 
 def source_inputs(
-    profile: Profile, maker: InputMaker, num_replayed: int, reporter: Reporter
+    profile: Profile,
+    maker: InputMaker,
+    num_replayed: int,
+    reporter: Reporter,
+    data: SplitReader | None = None,
 ) -> tuple[dict[str, TrainInput], tuple[TrainInput, ...]]:
     """Return what is replayed of the labelled source domain, and its fixed probe.
 
@@ -119,6 +124,7 @@ def source_inputs(
         maker: makes inputs.
         num_replayed: prompts that the whole training replays.
         reporter: told when the probe has to do without the source.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: replay was asked for, and there is no labelled source sentence.
@@ -127,7 +133,7 @@ def source_inputs(
     if not (num_replayed or wanted):
         return {}, ()
     try:
-        domain = load_domain(profile, "source")
+        domain = load_domain(profile, "source", data)
         split = profile.training.replay_split
         examples = [e for e in domain.training_inputs(split)[0] if e.gold is not None]
     except CcrlError as error:

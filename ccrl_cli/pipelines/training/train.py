@@ -24,6 +24,7 @@ from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.data.catalog import SplitReader
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.trainers.base import TrainResult
 
@@ -52,6 +53,7 @@ def train(
     overwrite: bool = False,
     origins: Mapping[str, str] | None = None,
     variant: Variant | None = None,
+    data: SplitReader | None = None,
 ) -> TrainOutcome:
     """Train an adapter in this process alone; see :func:`train_shared`.
 
@@ -72,6 +74,7 @@ def train(
         overwrite=overwrite,
         origins=origins,
         variant=variant,
+        data=data,
     )
     assert outcome is not None
     return outcome
@@ -85,6 +88,7 @@ def train_shared(
     overwrite: bool = False,
     origins: Mapping[str, str] | None = None,
     variant: Variant | None = None,
+    data: SplitReader | None = None,
 ) -> TrainOutcome | None:
     """Train an adapter on the pseudo-labels of the target's training inputs.
 
@@ -98,6 +102,7 @@ def train_shared(
         overwrite: remove the training that the run has, and begin anew.
         origins: origin of each value of the profile, for the manifest.
         variant: what an arm of a comparison changes beyond its profile.
+        data: reads the splits of the command; None: this call reads its own.
 
     Returns:
         What was done; None in every process but the first.
@@ -115,7 +120,7 @@ def train_shared(
     require_trackers(profile.training.trackers)
     backend, reason = choose_trainer(profile.training.backend, processes=ranks.world_size())
     reporter.debug(f"trainer {backend}: {reason}")
-    domain = load_domain(profile, "target")
+    domain = load_domain(profile, "target", data)
     labels = load_labels(profile, domain)
     if variant and variant.relabel:
         labels = variant.relabel(domain, labels)

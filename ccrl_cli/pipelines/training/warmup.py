@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.catalog import DatasetSpec, available_splits, load_split, without_duplicates
+from ccrl_cli.data.catalog import DatasetSpec, SplitReader, available_splits, without_duplicates
 from ccrl_cli.data.prompts import (
     TypeAugmentation,
     answer,
@@ -57,8 +57,15 @@ class WarmupResult:
     data: dict[str, str]
 
 
-def warmup(profile: Profile, *, reporter: Reporter) -> WarmupResult:
+def warmup(
+    profile: Profile, *, reporter: Reporter, data: SplitReader | None = None
+) -> WarmupResult:
     """Fine-tune the profile's model on its labelled source domain.
+
+    Args:
+        profile: the profile.
+        reporter: told of progress.
+        data: reads the splits of the command; None: this call reads its own.
 
     Raises:
         PreconditionError: a package or the model is missing, or no example is left.
@@ -76,7 +83,7 @@ def warmup(profile: Profile, *, reporter: Reporter) -> WarmupResult:
     out = warmup_path(profile)
     _drop_foreign_checkpoints(out, digest)
     loaded = _load(profile, start)
-    labelled, digests = _labelled(profile)
+    labelled, digests = _labelled(profile, data or SplitReader())
     num_steps = section.max_steps or math.ceil(section.epochs * len(labelled) / section.batch_size)
     pairs, too_long = _pairs(profile, loaded, labelled, num_steps * section.batch_size)
     if not pairs:
@@ -169,12 +176,14 @@ def _save(profile: Profile, loaded: LoadedModel, target: Path) -> None:
     fresh.replace(target)
 
 
-def _labelled(profile: Profile) -> tuple[list[tuple[Example, TypeNames]], dict[str, str]]:
+def _labelled(
+    profile: Profile, reader: SplitReader
+) -> tuple[list[tuple[Example, TypeNames]], dict[str, str]]:
     """Return labelled sentences with the type names of their set, and digests by set."""
     target = DatasetSpec(profile.data.target.reference, {"test": profile.data.target.test_split})
     # A target of bare sentences has no test file, and then nothing to keep out.
     has_test = "test" in available_splits(target)
-    held_out = load_split(target, "test").examples if has_test else ()
+    held_out = reader.load(target, "test").examples if has_test else ()
     rows: list[tuple[Example, TypeNames]] = []
     digests = {}
     source = profile.data.source
@@ -185,7 +194,7 @@ def _labelled(profile: Profile) -> tuple[list[tuple[Example, TypeNames]], dict[s
         *(DatasetSpec(name) for name in profile.warmup.sets),
     ]
     for spec in specs:
-        split = load_split(spec, "train")
+        split = reader.load(spec, "train")
         names = TypeNames.build(split.labels, {**split.type_names, **profile.data.type_names})
         kept, _ = without_duplicates(split.examples, held_out)
         rows += [(example, names) for example in kept if example.gold is not None]
