@@ -7,8 +7,6 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ccrl_cli.config.base import (
-    Count,
-    CountOrZero,
     Names,
     NonNegative,
     Positive,
@@ -136,30 +134,9 @@ class Curriculum(Section):
     threshold: Share = Field(
         default=0.0, description="Inputs with less confidence are never opened."
     )
-    refresh_every_steps: CountOrZero = Field(
-        default=0, description="Steps between two new estimates of confidence; 0: never."
-    )
-    refresh_from: Literal["rollouts", "base", "ema"] = Field(
-        default="rollouts",
-        description="Evidence of a refresh: rollouts already drawn, or new completions (and type "
-        "scores, where labels read them) by the policy with its adapter off (base) or by a moving "
-        "average of the adapter (ema).",
-    )
-    refresh_window: Count = Field(
-        default=2,
-        description="Refreshes over which a vote share must rise before its label may change.",
-    )
-    ema_decay: Share = Field(
-        default=0.99, description="Share of the average that a step keeps; read by ema."
-    )
     gate: bool = Field(
         default=False, description="Draw inputs less often whose groups had no reward spread."
     )
-
-    @property
-    def asks_teacher(self) -> bool:
-        """Whether labels are refreshed from new completions, by a teacher."""
-        return self.refresh_every_steps > 0 and self.refresh_from != "rollouts"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -204,6 +204,16 @@ RENAMED: dict[Key, str] = {
 }
 """Keys of earlier versions, and what they are called now."""
 
+_ROUNDS = (
+    "labels were never made better inside a training: set curriculum.rounds = 2, and the adapted "
+    "policy labels again between two trainings"
+)
+REMOVED: dict[Key, str] = {
+    ("curriculum", name): _ROUNDS
+    for name in ("refresh_every_steps", "refresh_from", "refresh_window", "ema_decay")
+}
+"""Keys of earlier versions that are no more, and what replaces them."""
+
 _SECTIONS = {key[:end] for key in _FIELDS for end in range(1, len(key))}
 
 
@@ -221,6 +231,8 @@ def _refuse_unknown(merged: Layer) -> None:
                 f"{dotted(key)} ({setting.origin}) is called {RENAMED[key]} now",
                 hint=f"write {RENAMED[key]}; CHANGELOG.md says what its values are called",
             )
+        if key in REMOVED:
+            raise ProfileError(f"{dotted(key)} ({setting.origin}) is gone", hint=REMOVED[key])
         near = _nearest(key)
         raise ProfileError(
             f"unknown key {dotted(key)} ({setting.origin})",

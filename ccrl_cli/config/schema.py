@@ -353,16 +353,6 @@ class Profile(Section):
                 "warmup.method 'full' cannot train 4-bit weights: "
                 "set model.load_in_4bit = false or warmup.method = 'lora'"
             )
-        if self.curriculum.refresh_every_steps and self.confidence.calibrator != "none":
-            raise ValueError(
-                "curriculum.refresh_every_steps estimates confidence anew, which no calibrator "
-                "was fitted to: set confidence.calibrator = 'none'"
-            )
-        if self.curriculum.asks_teacher and self.training.backend == "unsloth":
-            raise ValueError(
-                f"curriculum.refresh_from '{self.curriculum.refresh_from}' needs training.backend "
-                "'trl': Unsloth's decoding is not made for a teacher beside the policy"
-            )
         return self
 
     @property

@@ -150,7 +150,7 @@ class CurriculumSampler:
     ) -> None:
         if len(order) != schedule.num_inputs:
             raise ValueError(f"{len(order)} inputs, but a schedule for {schedule.num_inputs}")
-        self._initial = self._order = tuple(order)
+        self._order = tuple(order)
         self._place = {key: place for place, key in enumerate(self._order)}
         self._schedule = schedule
         self._rng = rng
@@ -172,7 +172,7 @@ class CurriculumSampler:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The inputs, first to open first, as they are now."""
+        """The inputs, first to open first."""
         return self._order
 
     def draw(self, index: int) -> str:
@@ -192,45 +192,14 @@ class CurriculumSampler:
         place = self._place[input_id]
         self._flat_visits[place] = 0 if spread > 0 else self._flat_visits.get(place, 0) + 1
 
-    def reorder(self, order: Sequence[str], rates: Mapping[str, float] | None = None) -> None:
-        """Go on in another order of the same inputs, as a refresh of confidence asks for.
-
-        As many inputs stay open. Those that the new order closes leave the pass; those that it
-        opens join it; the draws that were made stand.
-
-        Args:
-            order: the same inputs, first to open first.
-            rates: how often they are drawn from now on, if draws follow rates at all; left as they
-                are where none is above 0.
-
-        Raises:
-            ValueError: the order is not one of the same inputs.
-        """
-        fresh = tuple(order)
-        if sorted(fresh) != sorted(self._order):
-            raise ValueError("the new order is not one of the same inputs")
-        place = {key: number for number, key in enumerate(fresh)}
-        moved = [place[key] for key in self._order]
-        opened = {moved[number] for number in range(self._num_joined)}
-        waiting = [moved[number] for number in self._pool]
-        self._pool = [number for number in waiting if number < self._num_joined]
-        self._pool += [number for number in range(self._num_joined) if number not in opened]
-        self._draws = [moved[number] for number in self._draws]
-        self._flat_visits = {moved[key]: count for key, count in self._flat_visits.items()}
-        self._order, self._place = fresh, place
-        if self._rates is not None and rates is not None and max(rates.values()) > 0:
-            self._rates = _relative(rates, fresh)
-
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next draws depend on, as plain JSON values."""
         return {
-            "initial": list(self._initial),
             "order": list(self._order),
             "draws": list(self._draws),
             "pool": list(self._pool),
             "num_joined": self._num_joined,
             "flat_visits": sorted(self._flat_visits.items()),
-            "rates": self._rates,
             "rng": _plain(self._rng.bit_generator.state),
         }
 
@@ -240,16 +209,12 @@ class CurriculumSampler:
         Raises:
             ValueError: the state belongs to other inputs or another order.
         """
-        if tuple(state.get("initial", state["order"])) != self._initial:
+        if tuple(state["order"]) != self._order:
             raise ValueError("the saved state belongs to another order of inputs")
-        self._order = tuple(state["order"])
-        self._place = {key: place for place, key in enumerate(self._order)}
         self._draws = [int(i) for i in state["draws"]]
         self._pool = [int(i) for i in state["pool"]]
         self._num_joined = int(state["num_joined"])
         self._flat_visits = {int(k): int(v) for k, v in state["flat_visits"]}
-        if state.get("rates") is not None:
-            self._rates = {key: float(rate) for key, rate in state["rates"].items()}
         self._rng.bit_generator.state = _restored(state["rng"])
 
     def _next(self) -> int:

@@ -15,7 +15,7 @@ from ccrl_cli.store.encoding import load_json
 from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter, cut_torn_line
 from ccrl_cli.store.locks import WriterLock
 
-JOURNALS = ("metrics", "stages", "labels")
+JOURNALS = ("metrics", "stages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class RunDirectory:
         return self.path / "log.txt"
 
     def journal_path(self, name: str) -> Path:
-        """Return the file of a journal: ``metrics``, ``stages`` or ``labels``."""
+        """Return the file of a journal: ``metrics`` or ``stages``."""
         if name not in JOURNALS:
             raise ValueError(f"{name!r} is not one of {', '.join(JOURNALS)}")
         return self.path / f"{name}.jsonl"

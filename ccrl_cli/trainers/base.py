@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ccrl_cli.core.collapse import Alarm, GuardLimits
 from ccrl_cli.core.rewards import RewardWeights, Target
@@ -92,42 +92,16 @@ class GrpoSettings:
         return -(-self.save_every_steps // self.num_iterations) * self.num_iterations
 
 
-class LabelRefresher(Protocol):
-    """A dynamic curriculum: takes rollouts as evidence, and changes targets and order now and then.
-
-    What it changes reaches the trainer through the task's mapping of inputs and the sampler.
-    """
-
-    def observe(self, input_id: str, texts: list[str], mean_logprobs: list[float]) -> None:
-        """Take the rollouts of one group as evidence."""
-
-    def after_step(self, step: int, model: Any) -> dict[str, Any]:
-        """Refresh if it is time; return what the record of the step gains."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that later refreshes depend on, as plain JSON values."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-
-    def save_weights(self, folder: Any) -> None:
-        """Write weights that belong to the state, if there are any."""
-
-    def load_weights(self, folder: Any) -> None:
-        """Read what `save_weights` wrote."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrainTask:
     """What is trained on.
 
     Attributes:
-        inputs: target inputs by id; a refresher may exchange them while training goes on.
+        inputs: target inputs by id.
         reward: weights of the reward parts.
         probe: fixed batch of target inputs on which KL and reward are measured.
         replay: labelled source inputs by id.
         source_probe: fixed batch of labelled source inputs on which retention is measured.
-        refresher: the dynamic curriculum, if there is one.
         noise_seed: a control: the overlap is replaced by uniform noise in [0, 1) from this seed.
     """
 
@@ -136,7 +110,6 @@ class TrainTask:
     probe: tuple[TrainInput, ...] = ()
     replay: Mapping[str, TrainInput] = field(default_factory=dict)
     source_probe: tuple[TrainInput, ...] = ()
-    refresher: LabelRefresher | None = None
     noise_seed: int | None = None
 
     def find(self, input_id: str) -> tuple[TrainInput, bool]:

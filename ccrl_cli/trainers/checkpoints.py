@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 STATE_FILE = "ccrl.json"
-"""Sampler, guard and dynamic curriculum; written last, so a checkpoint that has it is whole."""
+"""Sampler and guard; written last, so a checkpoint that has it is whole."""
 
 LIBRARY_FILE = "trainer_state.json"
 """The last file that the library itself writes."""

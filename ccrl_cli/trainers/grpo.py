@@ -18,7 +18,7 @@ from ccrl_cli.core.replay import ReplayDraws, place_in_step
 from ccrl_cli.models.loading import LoadedModel, memory_errors
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.arguments import grpo_arguments
-from ccrl_cli.trainers.base import GrpoSettings, LabelRefresher, TrainHooks, TrainResult, TrainTask
+from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
 from ccrl_cli.trainers.checkpoints import (
     checkpoint_step,
     last_complete_checkpoint,
@@ -152,7 +152,7 @@ class _Run:
     ) -> None:
         self.task, self.sampler, self.settings, self.hooks = task, sampler, settings, hooks
         rollouts = Rollouts(loaded, settings, decode, task)
-        rewards = Rewards(task, settings, rollouts)
+        rewards = Rewards(task, rollouts)
         self.probe = Probe(loaded, task, settings, decode)
         self.guard = Guard(
             loaded.model, settings, has_probe=bool(task.probe[: settings.probe_size])
@@ -198,13 +198,10 @@ class _Run:
         self.sampler.load_state_dict(state["sampler"])
         self.guard.load_state_dict(state["guard"])
         self.guard.load_weights(checkpoint)
-        if self.task.refresher is not None:
-            self.task.refresher.load_state_dict(state["refresher"])
-            self.task.refresher.load_weights(checkpoint)
         self.recorder.restart_clock()
 
     def after_step(self, step: int, logs: Mapping[str, float]) -> None:
-        """Record a step, tell sampler, refresher and guard of it."""
+        """Record a step, tell sampler and guard of it."""
         record = self.recorder.record(step, logs)
         if step == 1:
             record.update({f"start_{name}": value for name, value in self.start.items()})
@@ -212,9 +209,6 @@ class _Run:
         if self.probe.is_due(step):
             with self.recorder.timed("probe", record):
                 record.update(self.probe.measure(self.trainer))
-        if self.task.refresher is not None:
-            with self.recorder.timed("refresh", record):
-                record.update(self._refresh(step, self.task.refresher))
         alarm = self.guard.observe(record)
         self.stopped = bool(ranks.from_first(alarm is not None))
         if alarm is not None:
@@ -222,23 +216,10 @@ class _Run:
         self.recorder.restart_clock()
         self.hooks.on_step(record)
 
-    def _refresh(self, step: int, refresher: LabelRefresher) -> dict[str, Any]:
-        for input_id, texts, logprobs in self.recorder.take_answers():
-            if input_id in self.task.inputs:
-                refresher.observe(input_id, texts, logprobs)
-        return refresher.after_step(step, self.trainer.accelerator.unwrap_model(self.trainer.model))
-
     def save(self, folder: Path) -> None:
         """Write our state beside a checkpoint's weights."""
-        refresher = self.task.refresher
         self.guard.save_weights(folder)
-        if refresher is not None:
-            refresher.save_weights(folder)
-        state = {
-            "sampler": self.sampler.state_dict(),
-            "guard": self.guard.state_dict(),
-            "refresher": refresher.state_dict() if refresher is not None else None,
-        }
+        state = {"sampler": self.sampler.state_dict(), "guard": self.guard.state_dict()}
         write_state(folder, state)
 
 

@@ -99,15 +99,8 @@ class Probe:
 
     def _scores(self, answered: Sequence[Answered]) -> dict[str, float]:
         ends = frozenset(self._loaded.end_ids)
-        # The label as it is now: a refresh may have changed it.
         rows = [
-            score_answer(
-                self._task.inputs.get(item.input_id, item),
-                self._loaded.text(tokens),
-                tokens,
-                self._task,
-                ends,
-            )
+            score_answer(item, self._loaded.text(tokens), tokens, self._task, ends)
             for item, _, tokens in answered
         ]
         own = [row for row in rows if not row.replayed]

@@ -100,12 +100,6 @@ class StepRecorder:
             ),
         }
 
-    def take_answers(self) -> list[tuple[str, list[str], list[float]]]:
-        """Return the answers of the groups since the last call, of all processes."""
-        found = ranks.gathered(self._rewards.answers)
-        self._rewards.answers = []
-        return found
-
     def _split_seconds(self) -> dict[str, float]:
         """Split the time since the clock was restarted into generate, score and train."""
         total = time.perf_counter() - self._clock

@@ -157,13 +157,11 @@ def score_answer(
 class Rewards:
     """Scores answers against labels, part by part, and keeps a row of each rollout."""
 
-    def __init__(self, task: TrainTask, settings: GrpoSettings, rollouts: Rollouts) -> None:
+    def __init__(self, task: TrainTask, rollouts: Rollouts) -> None:
         self._task = task
         self._rollouts = rollouts
         self._end_ids = frozenset(rollouts._loaded.end_ids)
-        self._group = settings.num_generations
         self.rows: list[RolloutRow] = []
-        self.answers: list[tuple[str, list[str], list[float]]] = []
         self.seconds = 0.0
         self._last: list[RolloutRow] = []
 
@@ -220,13 +218,6 @@ class Rewards:
         if self._task.noise_seed is not None:
             self._last = self._with_noise(self._last, step)
         self.rows += self._last
-        if self._task.refresher is not None:
-            for first in range(0, len(completions), self._group):
-                group = range(first, min(first + self._group, len(completions)))
-                own = [row for row in group if not drawn[row].off_policy]
-                texts = [completions[row] for row in own]
-                logprobs = [drawn[row].sample.mean_logprob for row in own]
-                self.answers.append((input_ids[first], texts, logprobs))
         self.seconds += time.perf_counter() - started
 
     def _with_noise(self, rows: list[RolloutRow], step: int) -> list[RolloutRow]:

@@ -1,4 +1,4 @@
-"""`ccrl train` on a tiny model and mock labels: guard, resume, trackers, backends, refresh."""
+"""`ccrl train` on a tiny model and mock labels: guard, resume, trackers, backends."""
 
 from __future__ import annotations
 
@@ -97,12 +97,6 @@ def test_a_guard_that_fires_ends_the_command_as_done_with_a_warning(words, capsy
     assert lines("stages")[-1]["stopped_by"] == "invalid"
     again, _ = run(capsys, *fast, "--resume")
     assert again["warnings"] == [warning]
-
-
-def test_labels_are_refreshed_and_journaled(words, capsys):
-    run(capsys, *words, "--set", "curriculum.refresh_every_steps=2")
-    journal = lines("labels")
-    assert [r["step"] for r in journal if r["kind"] == "refresh"] == [2]
 
 
 def test_replay_and_sampling_by_confidence(words, capsys):

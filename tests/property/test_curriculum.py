@@ -102,14 +102,10 @@ def test_a_saved_state_gives_the_same_next_draws(schedule, seed, gate, data):
     total = len(straight)
     cut = data.draw(st.integers(0, total))
     spreads = data.draw(st.lists(st.sampled_from([0.0, 0.3]), min_size=total, max_size=total))
-    shuffled = data.draw(st.permutations(straight._order))
-    at = data.draw(st.integers(0, total))
 
     def go(sampler, begin, end):
         drawn = []
         for index in range(begin, end):
-            if index == at:
-                sampler.reorder(shuffled)
             drawn.append(sampler.draw(index))
             sampler.observe(drawn[-1], spreads[index])
         return drawn
@@ -152,25 +148,6 @@ def test_constant_pacing_equals_no_curriculum(num_inputs, num_steps, per_step, s
     ids = [f"{number:02d}" for number in range(num_inputs)][::-1]
     other = make(schedule, seed, order=ids)
     assert [ids.index(other.draw(i)) for i in range(len(other))] == [int(key) for key in drawn]
-
-
-@given(schedules(), st.integers(0, 2**32), st.data())
-def test_a_new_order_opens_its_own_first_inputs(schedule, seed, data):
-    sampler = make(schedule, seed)
-    at = data.draw(st.integers(0, schedule.num_steps - 1)) * schedule.prompts_per_step
-    before = [sampler.draw(index) for index in range(at)]
-    fresh = data.draw(st.permutations(sampler._order))
-    sampler.reorder(fresh)
-    assert [sampler.draw(index) for index in range(at)] == before
-    for index in range(at, len(sampler)):
-        count = schedule.num_open(index // schedule.prompts_per_step)
-        assert fresh.index(sampler.draw(index)) < count
-
-
-def test_a_new_order_of_other_inputs_is_refused():
-    sampler = make(Schedule(3, 2, 1, "constant"))
-    with pytest.raises(ValueError, match="same inputs"):
-        sampler.reorder(["00", "01", "09"])
 
 
 REWARDS = st.integers(2, 5).flatmap(

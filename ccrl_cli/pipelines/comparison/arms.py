@@ -24,7 +24,6 @@ _PLAIN: Changes = {
     "curriculum.balance": "none",
     "curriculum.threshold": 0.0,
     "curriculum.gate": False,
-    "curriculum.refresh_every_steps": 0,
     "training.confidence_weight": "none",
 }
 """Every label at once, and confidence used nowhere."""

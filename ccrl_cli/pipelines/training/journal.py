@@ -1,4 +1,4 @@
-"""Journals and display of a training: records of steps, stages and label changes."""
+"""Journals and display of a training: records of steps and stages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ class TrainingJournal:
     def _open(self) -> None:
         self._metrics = self._run.journal("metrics")
         self._stages = self._run.journal("stages")
-        self._labels = self._run.journal("labels")
 
     def on_resume(self, step: int) -> None:
         """Forget the records after the step that training goes on from."""
@@ -71,10 +70,6 @@ class TrainingJournal:
         self._open()
         self._progress.advance(step)
         self._shown = step
-
-    def on_labels(self, record: Mapping[str, Any]) -> None:
-        """Keep the record of a label that changed, or of a refresh."""
-        self._labels.append(dict(record))
 
     def on_step(self, record: dict[str, Any]) -> None:
         """Keep the record of a step, and that of a stage when one ends."""
@@ -96,7 +91,7 @@ class TrainingJournal:
             self._trackers.pop().close()
 
     def _close_files(self) -> None:
-        for writer in (self._metrics, self._stages, self._labels):
+        for writer in (self._metrics, self._stages):
             writer.close()
 
     def _show(self, step: int, record: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +15,6 @@ from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain
 from ccrl_cli.pipelines.curriculum.plan import plan_schedule, training_order
 from ccrl_cli.pipelines.labelling.labels import LabelSet
-from ccrl_cli.pipelines.training.refresh import make_refresher, make_type_renewal
 from ccrl_cli.pipelines.training.task import (
     InputMaker,
     grpo_settings,
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.core.curriculum import Schedule
     from ccrl_cli.models.loading import LoadedModel
-    from ccrl_cli.records import PseudoLabel
     from ccrl_cli.reporting import Reporter
-    from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
-    from ccrl_cli.trainers.refreshing import LabelRefresh
+    from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ class Prepared:
         return result
 
 
-def prepare(job: Job, on_labels: Any) -> Prepared:
+def prepare(job: Job) -> Prepared:
     """Load the policy and make task, draws and settings."""
     from ccrl_cli.trainers.base import TrainTask
     from ccrl_cli.trainers.registry import trainer_backend
@@ -110,7 +107,6 @@ def prepare(job: Job, on_labels: Any) -> Prepared:
         probe=tuple(chosen[key] for key in sorted(chosen)[: settings.probe_size]),
         replay=replay,
         source_probe=probe,
-        refresher=_refresh(job, loaded, maker, chosen, sampler, on_labels),
         noise_seed=(
             derive_seed(profile.run.seed, "random-reward")
             if job.variant and job.variant.random_reward
@@ -142,61 +138,3 @@ def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampl
     rng = np.random.Generator(np.random.Philox(seed))
     sampler = CurriculumSampler(order, schedule, rng, gate=profile.curriculum.gate, rates=rates)
     return sampler, schedule
-
-
-def _refresh(
-    job: Job,
-    loaded: LoadedModel,
-    maker: InputMaker,
-    inputs: dict[str, TrainInput],
-    sampler: CurriculumSampler,
-    on_labels: Any,
-) -> LabelRefresh | None:
-    """Return the dynamic curriculum of a training, if the profile asks for it."""
-    refresher = make_refresher(job.profile, job.domain, job.labels, inputs)
-    if refresher is None:
-        return None
-    from ccrl_cli.models.sampling import Sampling
-    from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
-
-    profile, generation = job.profile, job.profile.generation
-    special = tuple(loaded.tokenizer.all_special_tokens)
-    settings = grpo_settings(profile, len(job.labels.labels))
-
-    def remade(key: str, label: PseudoLabel) -> TrainInput:
-        example, now = job.labels.examples[key], inputs[key]
-        made = maker.labelled(job.domain, example, label, now.prompt)
-        return replace(made, entities_before=now.entities_before)
-
-    def prompts(key: str) -> list[str]:
-        example, count = job.labels.examples[key], generation.num_completions
-        asked = job.domain.sample_prompts(example, count, special_tokens=special)
-        return [loaded.render(messages) for messages in asked]
-
-    def make_order(confidence: Mapping[str, float]) -> tuple[str, ...]:
-        now = replace(  # ranked among all labels, as at the start
-            job.labels,
-            labels={**job.labels.labels, **refresher.labels},
-            posteriors={**job.labels.posteriors, **refresher.posteriors},
-        )
-        return training_order(profile, confidence, now.ranks(profile), threshold=0.0)
-
-    return LabelRefresh(
-        refresher,
-        inputs,
-        sampler,
-        remade,
-        make_order,
-        loaded,
-        TeacherSettings(
-            decay=profile.curriculum.ema_decay,
-            from_adapter=job.start.adapter is not None,
-            prompts=prompts,
-            sampling=Sampling(generation.temperature, generation.max_tokens, generation.top_p),
-            batch_size=generation.batch_size,
-            seed=settings.seed,
-            last_step=settings.num_steps,
-        ),
-        on_labels,
-        make_type_renewal(profile, job.domain, job.labels, loaded),
-    )

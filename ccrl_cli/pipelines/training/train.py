@@ -14,7 +14,7 @@ from ccrl_cli.pipelines.common.domains import Domain, load_domain
 from ccrl_cli.pipelines.common.manifest import run_manifest
 from ccrl_cli.pipelines.common.weights import starting_weights
 from ccrl_cli.pipelines.labelling.labels import LabelSet, load_labels
-from ccrl_cli.pipelines.training.journal import TrainingJournal, open_journal
+from ccrl_cli.pipelines.training.journal import open_journal
 from ccrl_cli.pipelines.training.outcome import ARM_STEP, TrainOutcome
 from ccrl_cli.pipelines.training.setup import Job, Prepared, Variant, prepare
 from ccrl_cli.pipelines.training.task import policy_spec
@@ -187,13 +187,9 @@ def _follow(
         return
     ranks.wait_for_all()
     job = Job(profile, domain, labels, start, backend, quiet, variant)
-    prepared = prepare(job, lambda _record: None)
+    prepared = prepare(job)
     prepared.train(TrainHooks(on_step=lambda _record: None))
     ranks.wait_for_all()
-
-
-TEACHING = ("num_completions", "temperature", "top_p", "max_tokens")
-"""How completions are drawn, which a teacher follows."""
 
 
 def _digest(
@@ -205,8 +201,6 @@ def _digest(
     parts = ["model", "prompt", "confidence", "curriculum", "reward", "training", "run.seed"]
     if profile.training.replay_share or profile.training.probe_source_size:
         parts.append("data.source")
-    if profile.curriculum.asks_teacher:
-        parts += [f"generation.{name}" for name in TEACHING]
     settings = section_digest(profile, *parts, without=FREE)
     facts = [
         f"{key}:{label.confidence!r}:{label.entities!r}:{label.abstained!r}"
@@ -257,13 +251,7 @@ def _lead(job: Job, run: RunDirectory) -> TrainOutcome:
     from ccrl_cli.trainers.base import TrainHooks
     from ccrl_cli.trainers.trackers import open_trackers
 
-    flips: list[dict[str, Any]] = []
-    journal: TrainingJournal | None = None
-
-    def on_labels(record: dict[str, Any]) -> None:
-        (journal.on_labels if journal is not None else flips.append)(record)
-
-    prepared = prepare(job, on_labels)
+    prepared = prepare(job)
     settings = prepared.settings
     plan = list(stages(prepared.sampler.schedule))
     write_json(run.path / "training.json", _effective(prepared))
@@ -275,10 +263,9 @@ def _lead(job: Job, run: RunDirectory) -> TrainOutcome:
     )
     with (
         job.reporter.progress(settings.num_steps, "train", unit="steps") as progress,
-        open_journal(run, progress, plan, settings, trackers) as opened,
+        open_journal(run, progress, plan, settings, trackers) as journal,
     ):
-        journal = opened
-        hooks = TrainHooks(on_step=opened.on_step, on_resume=opened.on_resume)
+        hooks = TrainHooks(on_step=journal.on_step, on_resume=journal.on_resume)
         result = prepared.train(hooks)
     save_adapter(prepared.loaded.model, run.adapter_path, base=job.profile.model.name)
     ranks.wait_for_all()

@@ -120,6 +120,13 @@ def test_a_key_of_an_earlier_version_names_the_new_one(old, new):
     assert error.exit_code == 2
 
 
+@pytest.mark.parametrize("key", ["refresh_every_steps", "refresh_from", "refresh_window"])
+def test_a_key_that_is_gone_names_what_replaced_it(key):
+    error = refusal("quickstart", [f"curriculum.{key}=2"])
+    assert error.message == f"curriculum.{key} (--set) is gone"
+    assert "curriculum.rounds = 2" in error.hint
+
+
 def test_values_out_of_bounds_name_key_value_place():
     error = refusal(write("p.toml", MINIMAL + "[run]\nseed = -3\n"))
     assert error.message == (

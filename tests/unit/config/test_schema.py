@@ -118,7 +118,6 @@ def test_cross_field_checks(section, values, reason):
         ("generation", {"top_p": 1.1}),
         ("confidence", {"metric": "combined", "weights": {"combined": 1.0}}),
         ("confidence", {"similarity": 0.0}),
-        ("curriculum", {"refresh_window": 0}),
         ("prompt", {"paraphrases": {"person": []}}),
         ("baselines", {"arms": ["magic"]}),
         ("report", {"colour": "red"}),

@@ -87,9 +87,9 @@ def test_one_process_a_run(run):
 
 def test_journals_append(run):
     assert run.read_journal("metrics") == []
-    with run.journal("metrics") as metrics, run.journal("labels") as labels:
+    with run.journal("metrics") as metrics, run.journal("stages") as stages:
         metrics.append({"step": 1, "loss": float("nan")})
-        labels.append({"step": 1, "input_id": "x"})
+        stages.append({"step": 1, "stage": 1})
     with run.journal("metrics") as metrics:
         metrics.append({"step": 2})
     assert run.read_journal("metrics") == [{"step": 1, "loss": None}, {"step": 2}]
@@ -104,11 +104,11 @@ def test_rewind_drops_what_a_resume_will_do_again(run):
     with run.journal_path("metrics").open("ab") as stream:
         stream.write(b'{"step": 4')
     # kept: step 1, note 1, step 2, note 2; dropped: step 3 and the note after it
-    assert run.rewind(2) == {"metrics": 2, "stages": 0, "labels": 0}
+    assert run.rewind(2) == {"metrics": 2, "stages": 0}
     assert run.read_journal("metrics") == [{"step": 1}, {"note": 1}, {"step": 2}, {"note": 2}]
     assert run.journal_path("metrics").read_bytes().endswith(b'{"note":2}\n')
-    assert run.rewind(2) == {"metrics": 0, "stages": 0, "labels": 0}
-    assert run.rewind(0) == {"metrics": 4 - 0, "stages": 1, "labels": 0}
+    assert run.rewind(2) == {"metrics": 0, "stages": 0}
+    assert run.rewind(0) == {"metrics": 4, "stages": 1}
 
 
 def test_rewind_refuses_an_open_journal_and_a_bad_line(run):

@@ -1,4 +1,4 @@
-"""GRPO's options on a tiny model: replay, iterations, refresh, numbers against TRL and by hand."""
+"""GRPO's options on a tiny model: replay, iterations, numbers against TRL and by hand."""
 
 from __future__ import annotations
 
@@ -18,15 +18,9 @@ import torch
 from datasets import Dataset
 from trl import GRPOTrainer
 
-from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.collapse import GuardLimits
-from ccrl_cli.core.curriculum import order_inputs
-from ccrl_cli.core.refresh import Refresher, RefreshSettings
 from ccrl_cli.errors import PreconditionError, UsageError
-from ccrl_cli.models.sampling import Sampling
-from ccrl_cli.records import Entity, PseudoLabel
 from ccrl_cli.trainers import arguments, grpo
-from ccrl_cli.trainers.refreshing import LabelRefresh, TeacherSettings
 from tiny_grpo import (
     SETTINGS,
     adapted,
@@ -115,80 +109,6 @@ def test_several_updates_a_rollout_resume_exactly(folder, tmp_path):
     assert all(torch.equal(end[name], straight[name]) for name in straight)
     assert again == state
     assert ["reward" in record for record in records] == [True, False] * 4
-
-
-# --- dynamic curriculum ---------------------------------------------------------------------------
-
-
-def refreshing(loaded, settings, source: str, journal):
-    """A task whose labels are refreshed, and its sampler."""
-    task = make_task(loaded)
-    draws = make_sampler(settings)
-    inputs = dict(task.inputs)
-    labels = {
-        key: PseudoLabel(
-            input_id=key,
-            entities=(Entity("Ada", "person"),),
-            abstained=(),
-            votes=((Entity("Ada", "person"), 0.75),),
-            confidence=0.9 - 0.1 * place,
-            metric="entity_vote",
-            rule="entity_vote",
-            num_completions=4,
-            num_invalid=0,
-        )
-        for place, key in enumerate(inputs)
-    }
-    labeller = Labeller(rule="entity_vote", metric="entity_vote")
-    refresher = Refresher(labels, labeller, RefreshSettings(2, 2, source, 2))
-    texts = {key: f"Ada {place} met Bo ." for place, key in enumerate(inputs)}
-
-    def make(key, label):
-        names = [entity.text for entity in label.entities]
-        return make_input(loaded, key, texts[key], *names, weight=label.confidence)
-
-    refresh = LabelRefresh(
-        refresher,
-        inputs,
-        draws,
-        make,
-        lambda confidence: order_inputs(confidence, "confidence"),
-        loaded,
-        TeacherSettings(
-            decay=0.5,
-            from_adapter=False,
-            prompts=lambda key: [inputs[key].prompt] * 4,
-            sampling=Sampling(1.0, settings.max_completion_tokens),
-            batch_size=3,
-            seed=settings.seed,
-            last_step=settings.num_steps,
-        ),
-        journal.append,
-    )
-    return replace(task, inputs=inputs, refresher=refresh), draws, refresher
-
-
-@pytest.mark.parametrize("source", ["rollouts", "base", "ema"])
-def test_confidence_is_estimated_again_and_resumes_exactly(folder, tmp_path, source):
-    """A random model's answers name nobody: confidences fall, and Ada's label with them."""
-    settings = replace(SETTINGS, num_steps=8)
-
-    def go(work: Path, stop_after=None):
-        loaded, journal = adapted(folder), []
-        task, draws, refresher = refreshing(loaded, settings, source, journal)
-        records, _ = run_grpo(loaded, task, draws, settings, work, stop_after=stop_after)
-        return adapter_state(loaded), records, draws.state_dict(), refresher, journal
-
-    straight, records, state, refresher, journal = go(tmp_path / "straight")
-    assert [r["step"] for r in journal if r["kind"] == "refresh"] == [2, 4, 6]
-    assert [r["step"] for r in records if "label_flips" in r] == [2, 4, 6]
-    assert any(label.confidence < 0.1 for label in refresher.labels.values())
-    go(tmp_path / "cut", stop_after=5)
-    end, rest, again, _, late = go(tmp_path / "cut")
-    assert without_times(rest) == without_times(records[5:])
-    assert again == state
-    assert late == [r for r in journal if r["step"] > 5]
-    assert all(torch.equal(end[name], straight[name]) for name in straight)
 
 
 # --- numbers against TRL --------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def rewards(noise_seed, weight=1.0):
         RewardWeights(overlap_weight=weight), noise_seed=noise_seed,
     )  # fmt: skip
     rollouts = SimpleNamespace(_loaded=SimpleNamespace(end_ids=[0]), drawn=[])
-    return Rewards(task, SimpleNamespace(num_generations=2), rollouts)
+    return Rewards(task, rollouts)
 
 
 def earned(noise_seed, step, answers=(RIGHT, WRONG), **options):

@@ -79,9 +79,8 @@ def test_an_arm_changes_what_it_is_named_after_and_nothing_else(arm, expected):
 
 def test_naive_arms_use_confidence_nowhere():
     given = ("curriculum.gate=true", "training.confidence_weight=advantage",
-             "curriculum.threshold=0.3", "curriculum.refresh_every_steps=4")  # fmt: skip
-    expected = {"curriculum.refresh_every_steps": 0,
-                "curriculum.pacing": "constant", "curriculum.balance": "none",
+             "curriculum.threshold=0.3")  # fmt: skip
+    expected = {"curriculum.pacing": "constant", "curriculum.balance": "none",
                 "curriculum.gate": False,
                 "curriculum.threshold": 0.0, "training.confidence_weight": "none"}  # fmt: skip
     assert changed("naive-rl", *given) == expected

@@ -105,12 +105,6 @@ def test_what_the_start_named_is_known_where_the_policy_labelled(tmp_path):
     assert load_labels(pooled, domain).start_counts == {}
 
 
-def test_a_calibrator_and_a_refresh_exclude_each_other():
-    values = ["curriculum.refresh_every_steps=5", "confidence.calibrator=isotonic"]
-    with pytest.raises(UsageError, match="no calibrator was fitted to"):
-        load_profile("quickstart", values)
-
-
 def test_arms_share_the_calibration_of_their_store(tmp_path):
     profile, _ = profile_in(tmp_path)
     assert calibration_path(profile).parent == profile.store_path.parent

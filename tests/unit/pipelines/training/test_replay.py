@@ -72,26 +72,6 @@ def test_inputs_are_drawn_in_proportion_to_their_rates():
     assert counts["c"] / counts["a"] == pytest.approx(0.25, abs=0.1)
 
 
-def test_rates_follow_a_refresh_and_survive_a_stop():
-    """Before it only "a" is drawn, after it only "b"; a sampler made anew goes on alike."""
-
-    def made():
-        schedule = Schedule(num_inputs=2, num_steps=20, prompts_per_step=1, pacing="constant")
-        rates = {"a": 1.0, "b": 0.0}
-        return CurriculumSampler(("a", "b"), schedule, np.random.default_rng(0), rates=rates)
-
-    sampler = made()
-    assert {sampler.draw(i) for i in range(5)} == {"a"}
-    sampler.reorder(("b", "a"), {"a": 0.0, "b": 0.0})  # nothing to follow
-    assert {sampler.draw(i) for i in range(5, 8)} == {"a"}
-    sampler.reorder(("b", "a"), {"a": 0.0, "b": 0.4})
-    other = made()
-    other.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
-    rest = [sampler.draw(i) for i in range(8, 20)]
-    assert set(rest[1:]) == {"b"}  # the pass that was open may end first
-    assert [other.draw(i) for i in range(8, 20)] == rest
-
-
 def test_a_sampler_with_rates_goes_on_from_its_state():
     rates = {"a": 1.0, "b": 0.3, "c": 0.7, "d": 0.1}
     whole, first = sampler(rates), sampler(rates)
