@@ -38,6 +38,7 @@ from trl import GRPOConfig, GRPOTrainer
 from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.collapse import GuardLimits
 from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
+from ccrl_cli.core.pacing import Pacing
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.models.graphs import release
 from ccrl_cli.models.loading import free_memory
@@ -148,7 +149,7 @@ def _run_ours(arguments: argparse.Namespace) -> dict[str, Any]:
         probe_size=0,
         probe_every_steps=10_000,
     )
-    schedule = Schedule(len(task.inputs), arguments.steps, arguments.prompts, "linear", 0.5)
+    schedule = Schedule(len(task.inputs), arguments.steps, arguments.prompts, Pacing("linear", 0.5))
     sampler = CurriculumSampler(
         tuple(task.inputs), schedule, np.random.Generator(np.random.Philox(0))
     )

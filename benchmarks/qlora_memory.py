@@ -164,6 +164,7 @@ def _train(arguments: argparse.Namespace, backend: Any, loaded: Any) -> tuple[li
 
     from ccrl_cli.core.alignment import Aligner, tokenize
     from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
+    from ccrl_cli.core.pacing import Pacing
     from ccrl_cli.core.rewards import RewardWeights, make_target
     from ccrl_cli.records import Example
     from ccrl_cli.trainers.base import TrainHooks, TrainInput, TrainTask
@@ -176,7 +177,7 @@ def _train(arguments: argparse.Namespace, backend: Any, loaded: Any) -> tuple[li
         prompt = loaded.tokenizer.decode(ids)
         example = Example("Ada met Bo .", *tokenize("Ada met Bo ."))
         inputs[f"i{number}"] = TrainInput(f"i{number}", prompt, make_target(Aligner(example), ()))
-    schedule = Schedule(len(inputs), arguments.steps, arguments.prompts, "constant")
+    schedule = Schedule(len(inputs), arguments.steps, arguments.prompts, Pacing("constant"))
     sampler = CurriculumSampler(tuple(inputs), schedule, np.random.Generator(np.random.Philox(0)))
     records: list[dict[str, Any]] = []
     stamps = [time.perf_counter()]

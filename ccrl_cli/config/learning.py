@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ccrl_cli.config.base import (
+    Count,
     Names,
     NonNegative,
     Positive,
@@ -137,6 +138,41 @@ class Curriculum(Section):
     gate: bool = Field(
         default=False, description="Draw inputs less often whose groups had no reward spread."
     )
+    rounds: Count = Field(
+        default=1,
+        description="R, rounds of labelling and training; from the second on the adapted policy "
+        "labels alone. The update budget is shared out evenly among them.",
+    )
+    round: Count | None = Field(
+        default=None,
+        description="Which of the rounds a training is: set in the profiles that rounds write into "
+        "their folders.",
+    )
+    pacing_over: Literal["training", "round"] = Field(
+        default="training",
+        description="training: one pacing over all rounds, each opens more than the one before; "
+        "round: each round begins it anew.",
+    )
+    continue_from: Literal["adapted", "start"] = Field(
+        default="adapted",
+        description="What a later round trains: the adapted weights, or the start again on the "
+        "better labels.",
+    )
+    keep_rounds: Literal["last", "mean"] = Field(
+        default="last",
+        description="What becomes the adapter: the last round's, or the mean of all rounds' "
+        "weights (model soups, 2203.05482).",
+    )
+    held_out_share: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        default=0.0,
+        description="Share of the inputs that are labelled and never trained on: the probe, and "
+        "whether rounds go on, are judged on them.",
+    )
+    stop_when_agreement: PositiveShare = Field(
+        default=1.0,
+        description="Rounds end when this share of the mentions of two rounds' labels is the same "
+        "(micro F1).",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -144,6 +180,8 @@ class Curriculum(Section):
             raise ValueError(f"shares must increase: {list(self.shares)}")
         if self.shares[-1] != 1.0:
             raise ValueError(f"shares must end at 1.0, not {self.shares[-1]:g}")
+        if self.round is not None and self.round > self.rounds:
+            raise ValueError(f"round {self.round} is none of {self.rounds} rounds")
         return self
 
 

@@ -78,6 +78,11 @@ class Model(Section):
     adapter: str | None = Field(
         default=None, description="LoRA adapter to start from: a folder, or builtin:NAME."
     )
+    trained_adapter: str | None = Field(
+        default=None,
+        description="Adapter of an earlier training on this start (warmed up or not): it labels, "
+        "training goes on from it, and scores before training are its own.",
+    )
     load_in_4bit: bool = Field(
         default=False, description="Load the weights as NF4; needs bitsandbytes."
     )
@@ -352,6 +357,16 @@ class Profile(Section):
             raise ValueError(
                 "warmup.method 'full' cannot train 4-bit weights: "
                 "set model.load_in_4bit = false or warmup.method = 'lora'"
+            )
+        confidence = self.confidence
+        fitted = confidence.calibrator != "none" or (
+            confidence.metric == "combined" and not confidence.weights
+        )
+        if fitted and self.curriculum.rounds > 1:
+            raise ValueError(
+                "curriculum.rounds labels anew with other weights, which no calibrator and no "
+                "logistic fit was made for: set confidence.calibrator = 'none' and a metric that "
+                "needs no fit, or curriculum.rounds = 1"
             )
         return self
 

@@ -198,10 +198,14 @@ class Training(Section):
         default="none",
         description="Let confidence scale each input's advantages, or how often it is drawn.",
     )
-    replay_share: Annotated[float, Field(ge=0.0, le=0.2)] = Field(
+    replay_share: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
         default=0.0,
         description="Share of each step's prompts that are labelled source sentences with their "
         "gold labels, in whole prompts; at least one if above 0.",
+    )
+    replay_share_later: Annotated[float, Field(ge=0.0, le=0.5)] | None = Field(
+        default=None,
+        description="Replay share of the rounds after the first; unset: replay_share.",
     )
     replay_split: Literal["train", "dev"] = Field(
         default="train",
@@ -238,6 +242,16 @@ class Training(Section):
         description="Policy that becomes the adapter: the last, or that with the highest smoothed "
         "F1 to the pseudo-labels of the probe (no gold labels of the target are read).",
     )
+    average_last: Share = Field(
+        default=0.0,
+        description="Last share of the steps whose weights are averaged into the adapter (LAWA, "
+        "2209.14981); 0: the last weights alone.",
+    )
+    start_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0,
+        description="Share of the starting weights in the adapter, the rest is trained (WiSE-FT, "
+        "2109.01903).",
+    )
     sanity_check: bool = Field(
         default=True,
         description="Compare trainer and decoder, policy and reference, before the first update.",
@@ -260,8 +274,10 @@ class Training(Section):
                 f"label_answers ({self.label_answers}) must be below num_generations "
                 f"({self.num_generations}): the policy has to answer too"
             )
-        if self.replay_share and self.prompts_per_step < 2:
+        if (self.replay_share or self.replay_share_later) and self.prompts_per_step < 2:
             raise ValueError("replay_share needs at least two prompts_per_step")
+        if self.average_last and self.keep == "best":
+            raise ValueError("average_last averages the last weights, keep = 'best' takes others")
         if self.epsilon_high < self.epsilon:
             raise ValueError(
                 f"epsilon_high ({self.epsilon_high:g}) must not be below epsilon ({self.epsilon:g})"

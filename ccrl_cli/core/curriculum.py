@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ccrl_cli.core.pacing import DEFAULT_SHARES, num_open
+from ccrl_cli.core.pacing import Pacing
 
 ORDERS = ("confidence", "random", "anti")
 """Orders of the inputs: surest first, and the two controls."""
@@ -32,39 +32,28 @@ class Schedule:
 
     Attributes:
         num_inputs: N, inputs in the order.
-        num_steps: S, generation steps of the run.
+        num_steps: S, generation steps of the training.
         prompts_per_step: inputs drawn in one step.
-        pacing: one of ``pacing.PACINGS``.
-        start: open share at the beginning.
-        power: p of root pacing.
-        alpha: bend of log pacing.
-        shares: open shares of step pacing.
+        pacing: open share by progress.
+        begin: progress t at the first step; above 0 in a round that is paced with those before it.
+        end: progress t at the last step.
     """
 
     num_inputs: int
     num_steps: int
     prompts_per_step: int
-    pacing: str
-    start: float = 0.1
-    power: float = 2.0
-    alpha: float = 10.0
-    shares: tuple[float, ...] = DEFAULT_SHARES
+    pacing: Pacing
+    begin: float = 0.0
+    end: float = 1.0
 
     def progress(self, step: int) -> float:
-        """Return t in [0, 1] of a step: 0 at the first, 1 at the last."""
-        return min(1.0, step / (self.num_steps - 1)) if self.num_steps > 1 else 1.0
+        """Return t of a step: `begin` at the first, `end` at the last and in a single one."""
+        done = min(1.0, step / (self.num_steps - 1)) if self.num_steps > 1 else 1.0
+        return self.end if done == 1.0 else self.begin + (self.end - self.begin) * done
 
     def num_open(self, step: int) -> int:
         """Return how many inputs are open at a step; at least one."""
-        return num_open(
-            self.progress(step),
-            self.num_inputs,
-            self.pacing,
-            start=self.start,
-            power=self.power,
-            alpha=self.alpha,
-            shares=self.shares,
-        )
+        return self.pacing.num_open(self.progress(step), self.num_inputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 PACINGS = ("linear", "root", "log", "exponential", "step", "constant")
-"""Names that :func:`open_share` accepts."""
+"""Shapes of :class:`Pacing`."""
 
 DEFAULT_SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Open shares of the static curriculum, one an epoch."""
@@ -17,16 +17,9 @@ DEFAULT_SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _ROUNDING = 1e-12
 
 
-def open_share(
-    t: float,
-    pacing: str,
-    *,
-    start: float,
-    power: float = 2.0,
-    alpha: float = 10.0,
-    shares: Sequence[float] = DEFAULT_SHARES,
-) -> float:
-    """Return the open share c(t) of the order; it never falls, and c(1) = 1 exactly.
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """The open share c(t) of an order; it never falls, and c(1) = 1 exactly.
 
     ======================  =====================================================
     ``linear``              c0 + (1 − c0)·t
@@ -37,77 +30,67 @@ def open_share(
     ``constant``            1: every input from the first step
     ======================  =====================================================
 
-    Args:
-        t: training progress in [0, 1].
-        pacing: one of ``PACINGS``.
+    Attributes:
+        shape: one of ``PACINGS``.
         start: c0 in (0, 1], the share open at t = 0; ``step`` and ``constant`` do not use it.
         power: p > 0 of ``root``; 1 gives ``linear``, more opens sooner.
         alpha: α > 0 of ``log``; near 0 gives ``linear``, more opens sooner.
         shares: of ``step``: strictly increasing, in (0, 1], the last one 1.
 
     Raises:
-        ValueError: an argument is out of range, or the pacing is unknown.
+        ValueError: a value is out of range, or the shape is unknown.
     """
-    _check(t, start, power, alpha, shares)
-    if pacing == "linear":
-        share = start + (1 - start) * t
-    elif pacing == "root":
-        share = (start**power + (1 - start**power) * t) ** (1 / power)
-    elif pacing == "log":
-        share = start + (1 - start) * (math.log1p(alpha * t) / math.log1p(alpha))
-    elif pacing == "exponential":
-        share = start ** (1 - t)
-    elif pacing == "step":
-        step = min(math.floor(t * len(shares) * (1 + _ROUNDING)), len(shares) - 1)
-        return float(shares[step])
-    elif pacing == "constant":
-        return 1.0
-    else:
-        raise ValueError(f"pacing {pacing!r} is not one of {', '.join(PACINGS)}")
-    return 1.0 if t == 1 else min(1.0, max(start, share))
 
+    shape: str
+    start: float = 0.1
+    power: float = 2.0
+    alpha: float = 10.0
+    shares: tuple[float, ...] = DEFAULT_SHARES
 
-def num_open(
-    t: float,
-    total: int,
-    pacing: str,
-    *,
-    start: float,
-    power: float = 2.0,
-    alpha: float = 10.0,
-    shares: Sequence[float] = DEFAULT_SHARES,
-) -> int:
-    """Return how many of the ordered inputs are open: c(t)·total rounded up, at least 1.
+    def __post_init__(self) -> None:
+        if self.shape not in PACINGS:
+            raise ValueError(f"pacing {self.shape!r} is not one of {', '.join(PACINGS)}")
+        if not 0 < self.start <= 1:  # NaN is out of every range
+            raise ValueError(f"start is {self.start}, not in (0, 1]")
+        for name, value in (("power", self.power), ("alpha", self.alpha)):
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}, not a finite number above 0")
+        if not self.shares or self.shares[-1] != 1:
+            raise ValueError(f"shares {list(self.shares)} do not end at 1")
+        bounds = (0.0, *self.shares)
+        if not all(low < high for low, high in pairwise(bounds)):
+            raise ValueError(f"shares {list(self.shares)} do not increase from above 0 to 1")
 
-    Args:
-        t: training progress in [0, 1].
-        total: inputs in the order, at least 1.
-        pacing: one of ``PACINGS``.
-        start: see :func:`open_share`.
-        power: see :func:`open_share`.
-        alpha: see :func:`open_share`.
-        shares: see :func:`open_share`.
+    def share(self, t: float) -> float:
+        """Return the open share at training progress t in [0, 1].
 
-    Raises:
-        ValueError: there are no inputs, or :func:`open_share` refuses its arguments.
-    """
-    if total < 1:
-        raise ValueError(f"total is {total}: there is no input to open")
-    share = open_share(t, pacing, start=start, power=power, alpha=alpha, shares=shares)
-    return min(total, max(1, math.ceil(share * total * (1 - _ROUNDING))))
+        Raises:
+            ValueError: t is out of range.
+        """
+        if not 0 <= t <= 1:
+            raise ValueError(f"training progress t is {t}, not in [0, 1]")
+        if self.shape == "constant" or (t == 1 and self.shape != "step"):
+            return 1.0
+        if self.shape == "step":
+            place = math.floor(t * len(self.shares) * (1 + _ROUNDING))
+            return float(self.shares[min(place, len(self.shares) - 1)])
+        start, power = self.start, self.power
+        if self.shape == "linear":
+            share = start + (1 - start) * t
+        elif self.shape == "root":
+            share = (start**power + (1 - start**power) * t) ** (1 / power)
+        elif self.shape == "log":
+            share = start + (1 - start) * (math.log1p(self.alpha * t) / math.log1p(self.alpha))
+        else:
+            share = start ** (1 - t)
+        return min(1.0, max(start, share))
 
+    def num_open(self, t: float, total: int) -> int:
+        """Return how many of `total` ordered inputs are open: c(t)·total rounded up, at least 1.
 
-def _check(t: float, start: float, power: float, alpha: float, shares: Sequence[float]) -> None:
-    """Raise ValueError on the first argument that is out of range (NaN always is)."""
-    if not 0 <= t <= 1:
-        raise ValueError(f"training progress t is {t}, not in [0, 1]")
-    if not 0 < start <= 1:
-        raise ValueError(f"start is {start}, not in (0, 1]")
-    for name, value in (("power", power), ("alpha", alpha)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}, not a finite number above 0")
-    if not shares or shares[-1] != 1:
-        raise ValueError(f"shares {list(shares)} do not end at 1")
-    bounds = (0.0, *shares)
-    if not all(low < high for low, high in pairwise(bounds)):
-        raise ValueError(f"shares {list(shares)} do not increase from above 0 to 1")
+        Raises:
+            ValueError: there are no inputs, or t is out of range.
+        """
+        if total < 1:
+            raise ValueError(f"total is {total}: there is no input to open")
+        return min(total, max(1, math.ceil(self.share(t) * total * (1 - _ROUNDING))))

@@ -20,7 +20,7 @@ from ccrl_cli.core.curriculum import (
     order_inputs,
     stages,
 )
-from ccrl_cli.core.pacing import PACINGS
+from ccrl_cli.core.pacing import PACINGS, Pacing
 
 CONFIDENCES = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=4),
@@ -36,9 +36,9 @@ def schedules(draw, num_inputs=None):
         num_inputs=num_inputs or draw(st.integers(1, 20)),
         num_steps=draw(st.integers(1, 12)),
         prompts_per_step=draw(st.integers(1, 6)),
-        pacing=draw(st.sampled_from(PACINGS)),
-        start=draw(st.floats(0.01, 1)),
-        shares=(0.2, 0.5, 1.0),
+        pacing=Pacing(
+            draw(st.sampled_from(PACINGS)), draw(st.floats(0.01, 1)), shares=(0.2, 0.5, 1.0)
+        ),
     )
 
 
@@ -133,7 +133,7 @@ def test_draws_stay_inside_what_is_open_and_a_step_repeats_only_if_it_must(sched
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32))
 def test_constant_pacing_equals_no_curriculum(num_inputs, num_steps, per_step, seed):
     """All inputs are open from the first step, in passes without replacement, in any order."""
-    schedule = Schedule(num_inputs, num_steps, per_step, "constant")
+    schedule = Schedule(num_inputs, num_steps, per_step, Pacing("constant"))
     assert {schedule.num_open(step) for step in range(num_steps)} == {num_inputs}
     assert len(list(stages(schedule))) == 1
     sampler = make(schedule, seed)

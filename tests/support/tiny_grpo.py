@@ -13,6 +13,7 @@ import torch
 
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
+from ccrl_cli.core.pacing import Pacing
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.models.loading import LoadedModel, load_model
 from ccrl_cli.models.weights import LoadOptions, Weights
@@ -103,7 +104,7 @@ def make_sampler(
     """Return draws of a linear curriculum."""
     steps = -(-settings.num_steps // settings.num_iterations)
     own = settings.prompts_per_step - settings.replayed
-    schedule = Schedule(len(names), steps, own, "linear", 0.4)
+    schedule = Schedule(len(names), steps, own, Pacing("linear", 0.4))
     return CurriculumSampler(names, schedule, np.random.Generator(np.random.Philox(3)), **more)
 
 

@@ -10,7 +10,7 @@ from ccrl_cli.core.curriculum import Schedule
 from ccrl_cli.core.pacing import PACINGS
 from ccrl_cli.errors import IntegrityError
 from ccrl_cli.pipelines.common.domains import load_domain
-from ccrl_cli.pipelines.curriculum.plan import plan_schedule, training_order
+from ccrl_cli.pipelines.curriculum.plan import make_pacing, plan_schedule, training_order
 from ccrl_cli.pipelines.labelling.labels import load_labels
 from ccrl_cli.store.runs import RunDirectory
 
@@ -102,7 +102,7 @@ def compare_pacings(profile: Profile, *, reporter: Reporter) -> PacingView:
     num_inputs, chosen = _schedule(profile, reporter)
     curves = []
     for name in PACINGS:
-        schedule = replace(chosen, pacing=name)
+        schedule = replace(chosen, pacing=replace(chosen.pacing, shape=name))
         counts = [schedule.num_open(step) for step in range(schedule.num_steps)]
         shares = tuple(count / schedule.num_inputs for count in counts)
         curves.append(
@@ -149,17 +149,7 @@ def _schedule(profile: Profile, reporter: Reporter) -> tuple[int, Schedule]:
             return len(order), plan_schedule(profile, len(order), len(labels.labels))
     steps = profile.training.max_steps or DEFAULT_STEPS
     reporter.info(f"no store of completions yet: pacings are drawn over {steps} steps")
-    section = profile.curriculum
-    return 0, Schedule(
-        num_inputs=1000,
-        num_steps=steps,
-        prompts_per_step=profile.training.prompts_per_step,
-        pacing=section.pacing,
-        start=section.start,
-        power=section.power,
-        alpha=section.alpha,
-        shares=section.shares,
-    )
+    return 0, Schedule(1000, steps, profile.training.prompts_per_step, make_pacing(profile))
 
 
 def _run_curve(profile: Profile, planned: Schedule) -> RunCurve | None:

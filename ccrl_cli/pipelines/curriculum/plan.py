@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccrl_cli.core.curriculum import Schedule, order_inputs
+from ccrl_cli.core.pacing import Pacing
 from ccrl_cli.core.replay import replay_prompts
 from ccrl_cli.core.seeds import derive_seed
 
@@ -70,14 +71,26 @@ def plan_schedule(profile: Profile, num_ordered: int, num_inputs: int) -> Schedu
         num_ordered: inputs in the order, at least 1.
         num_inputs: N that the update budget counts, see :func:`planned_steps`.
     """
-    section = profile.curriculum
+    begin, end = paced_part(profile)
     return Schedule(
         num_inputs=num_ordered,
         num_steps=math.ceil(planned_steps(profile, num_inputs) / profile.training.num_iterations),
         prompts_per_step=profile.training.prompts_per_step - replayed_prompts(profile),
-        pacing=section.pacing,
-        start=section.start,
-        power=section.power,
-        alpha=section.alpha,
-        shares=section.shares,
+        pacing=make_pacing(profile),
+        begin=begin,
+        end=end,
     )
+
+
+def make_pacing(profile: Profile) -> Pacing:
+    """Return the open share by progress that a profile asks for."""
+    section = profile.curriculum
+    return Pacing(section.pacing, section.start, section.power, section.alpha, section.shares)
+
+
+def paced_part(profile: Profile) -> tuple[float, float]:
+    """Return the progress t at the first and the last step of a training: a round has its part."""
+    section = profile.curriculum
+    if section.round is None or section.pacing_over == "round":
+        return 0.0, 1.0
+    return (section.round - 1) / section.rounds, section.round / section.rounds

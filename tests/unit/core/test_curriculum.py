@@ -12,13 +12,14 @@ from ccrl_cli.core.curriculum import (
     order_inputs,
     stages,
 )
+from ccrl_cli.core.pacing import Pacing
 
 IDS = [f"{i:02d}" for i in range(10)]
 
 
 def make_sampler(seed=0, gate=False, pacing="step", **changes):
-    values = {"num_inputs": 10, "num_steps": 6, "prompts_per_step": 3, "shares": (0.2, 0.5, 1.0)}
-    schedule = Schedule(pacing=pacing, **(values | changes))
+    values = {"num_inputs": 10, "num_steps": 6, "prompts_per_step": 3}
+    schedule = Schedule(pacing=Pacing(pacing, shares=(0.2, 0.5, 1.0)), **(values | changes))
     return CurriculumSampler(IDS, schedule, np.random.default_rng(seed), gate=gate)
 
 

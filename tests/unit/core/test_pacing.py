@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ccrl_cli.core.pacing import PACINGS, num_open, open_share
+from ccrl_cli.core.pacing import PACINGS, Pacing
 
 
 @pytest.mark.parametrize(
@@ -25,50 +25,50 @@ from ccrl_cli.core.pacing import PACINGS, num_open, open_share
     ],
 )
 def test_open_share_equals_the_formula(pacing, t, expected):
-    assert open_share(t, pacing, start=0.25, alpha=3.0) == pytest.approx(expected, abs=1e-15)
+    assert Pacing(pacing, start=0.25, alpha=3.0).share(t) == pytest.approx(expected, abs=1e-15)
 
 
 def test_root_uses_its_power():
     # p = 3: c0^3 = 0.125; 0.125 + 0.875 * t = 0.729 at t = 0.604 / 0.875; its cube root is 0.9
-    assert open_share(0.604 / 0.875, "root", start=0.5, power=3.0) == pytest.approx(0.9)
+    assert Pacing("root", start=0.5, power=3.0).share(0.604 / 0.875) == pytest.approx(0.9)
 
 
 def test_log_tends_to_linear_as_alpha_vanishes():
-    near_zero = open_share(0.3, "log", start=0.1, alpha=1e-9)
-    assert near_zero == pytest.approx(open_share(0.3, "linear", start=0.1))
+    near_zero = Pacing("log", start=0.1, alpha=1e-9).share(0.3)
+    assert near_zero == pytest.approx(Pacing("linear", start=0.1).share(0.3))
 
 
 def test_root_of_power_one_is_linear():
-    assert open_share(0.3, "root", start=0.1, power=1.0) == pytest.approx(0.1 + 0.9 * 0.3)
+    assert Pacing("root", start=0.1, power=1.0).share(0.3) == pytest.approx(0.1 + 0.9 * 0.3)
 
 
 def test_step_gives_each_share_an_equal_part_of_training():
     # Four shares over 8 steps: two steps each; t = 1 stays on the last one.
     shares = (0.1, 0.3, 0.7, 1.0)
-    seen = [open_share(step / 8, "step", start=0.5, shares=shares) for step in range(9)]
+    seen = [Pacing("step", start=0.5, shares=shares).share(step / 8) for step in range(9)]
     assert seen == [0.1, 0.1, 0.3, 0.3, 0.7, 0.7, 1.0, 1.0, 1.0]
 
 
 def test_step_boundaries_survive_rounding():
     # 29/100 * 100 is 28.999999999999996 in floating point, yet step 29 begins there.
-    shares = [number / 100 for number in range(1, 101)]
-    seen = [open_share(step / 100, "step", start=0.1, shares=shares) for step in range(100)]
-    assert seen == shares
+    shares = tuple(number / 100 for number in range(1, 101))
+    seen = [Pacing("step", start=0.1, shares=shares).share(step / 100) for step in range(100)]
+    assert seen == list(shares)
 
 
 def test_step_takes_a_single_share():
-    assert open_share(0.0, "step", start=0.1, shares=(1.0,)) == 1.0
+    assert Pacing("step", start=0.1, shares=(1.0,)).share(0.0) == 1.0
 
 
 @pytest.mark.parametrize("pacing", PACINGS)
 def test_everything_is_open_at_the_end(pacing):
     for start in (0.1, 0.3, 0.7, 1e-9, 1.0):
-        assert open_share(1.0, pacing, start=start, power=3.3) == 1.0
+        assert Pacing(pacing, start=start, power=3.3).share(1.0) == 1.0
 
 
 def test_root_with_an_underflowing_power_still_begins_at_start():
     # 0.01 ** 200 underflows to 0.
-    assert open_share(0.0, "root", start=0.01, power=200.0) == 0.01
+    assert Pacing("root", start=0.01, power=200.0).share(0.0) == 0.01
 
 
 @pytest.mark.parametrize(
@@ -82,24 +82,24 @@ def test_root_with_an_underflowing_power_still_begins_at_start():
     ],
 )
 def test_num_open_rounds_up(share, total, expected):
-    assert num_open(0.0, total, "linear", start=share) == expected
+    assert Pacing("linear", start=share).num_open(0.0, total) == expected
 
 
 def test_num_open_refuses_an_empty_order():
     with pytest.raises(ValueError, match="total is 0"):
-        num_open(0.5, 0, "linear", start=0.1)
+        Pacing("linear", start=0.1).num_open(0.5, 0)
 
 
 @pytest.mark.parametrize("t", [-0.01, 1.01, math.nan, math.inf])
 def test_bad_progress_is_refused(t):
     with pytest.raises(ValueError, match="progress"):
-        open_share(t, "linear", start=0.1)
+        Pacing("linear", start=0.1).share(t)
 
 
 @pytest.mark.parametrize("start", [0.0, -0.1, 1.1, math.nan])
 def test_bad_start_is_refused(start):
     with pytest.raises(ValueError, match="start"):
-        open_share(0.5, "exponential", start=start)
+        Pacing("exponential", start=start).share(0.5)
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,17 @@ def test_bad_start_is_refused(start):
 )  # fmt: skip
 def test_bad_shares_are_refused(shares):
     with pytest.raises(ValueError, match="shares"):
-        open_share(0.5, "step", start=0.1, shares=shares)
+        Pacing("step", start=0.1, shares=shares).share(0.5)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_bad_power_and_alpha_are_refused(value):
     with pytest.raises(ValueError, match="power"):
-        open_share(0.5, "root", start=0.1, power=value)
+        Pacing("root", start=0.1, power=value).share(0.5)
     with pytest.raises(ValueError, match="alpha"):
-        open_share(0.5, "log", start=0.1, alpha=value)
+        Pacing("log", start=0.1, alpha=value).share(0.5)
 
 
 def test_unknown_pacing_names_the_known_ones():
     with pytest.raises(ValueError, match="'sqrt' is not one of linear, root, log"):
-        open_share(0.5, "sqrt", start=0.1)
+        Pacing("sqrt", start=0.1).share(0.5)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ccrl_cli.config.load import load_profile
 from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
+from ccrl_cli.core.pacing import Pacing
 from ccrl_cli.core.replay import ReplayDraws, place_in_step, replay_prompts
 from ccrl_cli.pipelines.training.task import source_inputs
 from ccrl_cli.reporting import NullReporter
@@ -58,7 +59,7 @@ def test_no_inputs_no_draws():
 
 
 def sampler(rates, steps=400, seed=0):
-    schedule = Schedule(len(rates), steps, 2, "constant")
+    schedule = Schedule(len(rates), steps, 2, Pacing("constant"))
     rng = np.random.Generator(np.random.Philox(seed))
     return CurriculumSampler(tuple(rates), schedule, rng, rates=rates)
 
