@@ -101,7 +101,7 @@ function Stop-WithHint([string]$Message, [string]$Hint, [int]$Code = 1) {
 function Invoke-Program([string]$Program, [string[]]$Arguments, [scriptblock]$Each = { $_ }) {
     # With 'Stop', Windows PowerShell takes a line on stderr for an error of the script.
     $ErrorActionPreference = 'Continue'
-    $script:Code = 1
+    $script:Code = 127
     try {
         & $Program @Arguments 2>&1 | ForEach-Object { "$_" } | ForEach-Object $Each
         $script:Code = $LASTEXITCODE
@@ -127,7 +127,7 @@ function Invoke-Step([string]$Program, [string[]]$Arguments) {
     $line = Format-Line (@($Program) + $Arguments)
     if ($DryRun) { return $line }
     Write-Message "+ $line"
-    $log = @(Invoke-Program $Program $Arguments { Write-Message $_; $_ }) -join "`n"
+    $log = @(Invoke-Program $Program $Arguments { Write-Message "  $_"; $_ }) -join "`n"
     if ($Code -eq 0) { return }
     $again = 'then run the script again'
     switch -Regex ($log) {
@@ -188,6 +188,7 @@ function Get-VenvCommand([bool]$HasUv) {
             $script:Why = 'its Python is gone'
         }
         elseif (Test-Python $python @('-c', $Probe, 'pip')) { return }
+        elseif ($Code -ne 1) { $script:Why = "its Python is gone: $Why" } # it is the launcher that speaks
         Stop-WithHint ".venv cannot be used: $Why" 'Remove-Item -Recurse -Force .venv, then run the script again'
     }
     $reasons = ''
@@ -204,7 +205,7 @@ function Get-VenvCommand([bool]$HasUv) {
     foreach ($words in $candidates) {
         if (Test-Python $words[0] (@($words | Select-Object -Skip 1) + @('-c', $Probe))) {
             if ($HasUv) { return @('uv', 'venv', '--seed', '--python', $Found, '.venv') }
-            return @($Found, '-m', 'venv', '.venv')
+            return $words + @('-m', 'venv', '.venv')
         }
         $reasons += "; $($words -join ' '): $Why"
     }
@@ -374,3 +375,4 @@ finally {
     $env:PATH = $path
 }
 if (-not $DryRun) { Write-Message 'Done. Next: .venv\Scripts\ccrl run' }
+exit 0

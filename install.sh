@@ -96,7 +96,7 @@ run() {
   say "+ $line"
   if { log=$("$@" 2>&1 | while IFS= read -r word || [ -n "$word" ]; do
     printf '%s\n' "$word"
-    printf '%s\n' "$word" >&3
+    printf '  %s\n' "$word" >&3
   done); } 3>&2; then return; fi
   case "$log" in
     *ensurepip*)
