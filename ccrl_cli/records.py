@@ -42,12 +42,18 @@ class Example:
         tokens: T tokens, in order of appearance in ``text``.
         offsets: T half-open character ranges of the tokens in ``text``.
         gold: gold spans over tokens, or None for an unlabelled input.
+        cuts: characters at which a mention that begins or ends inside a word has cut it in two
+            tokens.
+
+    Text and character ranges are what a sentence is; tokens are a view of them, cut finer where a
+    mention needs it (see ``core.alignment.cut_tokens``).
     """
 
     text: str
     tokens: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]
     gold: tuple[Span, ...] | None = None
+    cuts: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:
@@ -55,8 +61,17 @@ class Example:
         return content_id(self.text)
 
     def without_gold(self) -> Example:
-        """Return the same input with its gold labels removed, as training code must see it."""
-        return replace(self, gold=None)
+        """Return the same input as training code must see it: no gold, no word cut for it."""
+        if not self.cuts:
+            return replace(self, gold=None)
+        offsets: list[tuple[int, int]] = []
+        for start, end in self.offsets:
+            if offsets and start in self.cuts and offsets[-1][1] == start:
+                offsets[-1] = (offsets[-1][0], end)
+            else:
+                offsets.append((start, end))
+        tokens = tuple(self.text[start:end] for start, end in offsets)
+        return Example(self.text, tokens, tuple(offsets))
 
     def span_text(self, span: Span) -> str:
         """Return the surface text that a span covers."""
@@ -100,10 +115,19 @@ class Parse:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Mentions placed on tokens, and those that the text does not contain."""
+    """Mentions placed on tokens, and those that the text does not contain.
+
+    Attributes:
+        spans: placed mentions, in text order.
+        hallucinated: mentions that the text has no place for.
+        num_inside: placed mentions that begin or end inside a word.
+        num_folded: placed mentions that differ from the text in case, quotes or dashes.
+    """
 
     spans: tuple[Span, ...]
     hallucinated: tuple[Entity, ...] = ()
+    num_inside: int = 0
+    num_folded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

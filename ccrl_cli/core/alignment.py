@@ -17,6 +17,12 @@ _UNSPACED = (
 _WORD = rf"[^\W{_UNSPACED}]"
 _TOKEN = re.compile(rf"\d++(?:[.,'’\-]\d++)*+{_WORD}*+|{_WORD}++|\S")
 _JOINERS = "\u200c\u200d"
+_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]+"
+)
+"""Default_Ignorable_Code_Point of the Unicode Character Database: invisible by definition."""
 
 Place = tuple[int, int, int]
 """Token range [start, end) and the bit mask of its tokens."""
@@ -42,36 +48,79 @@ def tokenize(text: str) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
 
 
 def _join_marks(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Glue combining marks and joiners to the token before, and letters after such a mark."""
+    """Glue marks and joiners to the token before, and letters after the mark of a letter.
+
+    A mark belongs to what it follows: letters after the mark of something else, such as an emoji,
+    begin a token.
+    """
     joined: list[tuple[int, int]] = []
     for start, end in offsets:
         if joined and joined[-1][1] == start:
             first, last = text[start], text[start - 1]
-            if _is_mark(first) or (_is_mark(last) and _continues(first, last)):
+            if is_mark(first) or (is_mark(last) and _continues(text, start)):
                 joined[-1] = (joined[-1][0], end)
                 continue
         joined.append((start, end))
     return joined
 
 
-def _is_mark(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character)[0] == "M"
+def is_mark(character: str) -> bool:
+    """Return whether a character belongs to the one before: marks, joiners, skin tones."""
+    return (
+        character in _JOINERS
+        or "\U0001f3fb" <= character <= "\U0001f3ff"
+        or unicodedata.category(character)[0] == "M"
+    )
 
 
-def _continues(first: str, mark: str) -> bool:
-    """Return whether a character goes on with a word that a mark interrupted."""
-    return mark in _JOINERS or re.match(_WORD, first) is not None
+def _continues(text: str, start: int) -> bool:
+    """Return whether a character goes on with what the marks before it follow."""
+    base = start - 1
+    while base > 0 and is_mark(text[base]):
+        base -= 1
+    letters = text[base].isalpha(), re.match(_WORD, text[start]) is not None
+    return all(letters) or (text[start - 1] in _JOINERS and not any(letters))
 
 
 def mention_key(text: str) -> str:
-    """Return the form under which mentions are compared: no whitespace, canonical composition.
+    """Return the form under which mentions are compared: what is visible, canonically composed.
 
-    Two texts have one key exactly when they are equal up to whitespace and canonical (NFC)
-    equivalence; case counts. The decomposed form is used because, unlike the composed one, the
-    form of a sequence of tokens is the sequence of their forms.
+    Two texts have one key exactly when they are equal up to whitespace, characters that are
+    invisible by definition (soft hyphens, joiners, direction marks, variation selectors) and
+    canonical (NFC) equivalence; case counts. The decomposed form is used because, unlike the
+    composed one, the form of a sequence of tokens is the sequence of their forms.
     """
     condensed = "".join(text.split())
-    return condensed if condensed.isascii() else unicodedata.normalize("NFD", condensed)
+    if condensed.isascii():
+        return condensed
+    return unicodedata.normalize("NFD", _IGNORABLE.sub("", condensed))
+
+
+_GREEK_ACCENT = re.compile("([\u0370-\u03ff])[\u0300\u0301]")
+_QUOTES_AND_DASHES = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc\uff07`\u00b4", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb\uff02", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"),
+    }
+)
+
+
+def folded_key(text: str) -> str:
+    """Return :func:`mention_key` without regard to case and to the shape of quotes and dashes."""
+    return fold_case(mention_key(text).translate(_QUOTES_AND_DASHES))
+
+
+def fold_case(text: str) -> str:
+    """Return a text, decomposed, without regard to case.
+
+    Beyond Unicode's case folding, the dotted capital of Turkish is ``i`` and Greek letters lose
+    their accents, as they do in capitals.
+    """
+    if text.isascii():
+        return text.casefold()
+    folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
+    return _GREEK_ACCENT.sub(r"\1", folded.replace("i\u0307", "i"))
 
 
 class Aligner:
@@ -176,7 +225,7 @@ class Aligner:
         return placed
 
     def align(self, entities: Iterable[Entity]) -> Alignment:
-        """Place mentions on tokens; see :func:`align_entities`."""
+        """Place mentions on whole tokens; ``core.placing`` also finds those inside a word."""
         mentions = tuple(entities)
         places = self.place([mention_key(mention.text) for mention in mentions])
         spans: list[Span] = []
@@ -191,19 +240,30 @@ class Aligner:
         return Alignment(tuple(spans), tuple(hallucinated))
 
 
-def align_entities(entities: Iterable[Entity], example: Example) -> Alignment:
-    """Place each mention on tokens: longest first, leftmost free place, no overlap.
+def cut_tokens(example: Example, points: Iterable[int]) -> Example:
+    """Return the same sentence with its tokens cut at characters that lie inside one.
 
-    Mentions of equal length go in the order written. A mention must begin and end on token
-    boundaries. Whitespace and Unicode composition do not matter, case does. Two mentions of one
-    name take two places. What cannot be placed, because the text does not hold it or because its
-    places are taken, is hallucinated. For many completions of one input build one
-    :class:`Aligner`.
+    Gold spans keep their characters.
 
-    Returns:
-        Spans in text order, and hallucinated mentions in the order written.
+    Args:
+        example: text, tokens and maybe gold.
+        points: character positions; those at the edge of a token, or outside any, change nothing.
     """
-    return Aligner(example).align(entities)
+    inside = sorted(set(points))
+    offsets: list[tuple[int, int]] = []
+    first: list[int] = []  # index of the first part of each old token
+    cuts = set(example.cuts)
+    for start, end in example.offsets:
+        first.append(len(offsets))
+        own = [point for point in inside if start < point < end]
+        cuts.update(own)
+        offsets += zip([start, *own], [*own, end], strict=True)
+    if len(offsets) == len(example.offsets):
+        return example
+    first.append(len(offsets))
+    gold = example.gold and tuple(Span(first[s.start], first[s.end], s.type) for s in example.gold)
+    tokens = tuple(example.text[start:end] for start, end in offsets)
+    return Example(example.text, tokens, tuple(offsets), gold, tuple(sorted(cuts)))
 
 
 def spans_to_bio(spans: Iterable[Span], length: int) -> list[str]:

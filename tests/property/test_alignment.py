@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccrl_cli.core.alignment import (
+    _IGNORABLE,
     Aligner,
-    align_entities,
     bio_to_spans,
     mention_key,
     spans_to_bio,
@@ -49,9 +49,10 @@ def test_tokens_cover_everything_visible(text):
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
-def test_keys_are_equal_exactly_up_to_whitespace_and_composition(left, right):
+def test_keys_are_equal_exactly_up_to_what_is_invisible_and_composition(left, right):
     def composed(text):
-        return unicodedata.normalize("NFC", "".join(text.split()))
+        visible = (c for c in text if not c.isspace() and not _IGNORABLE.match(c))
+        return unicodedata.normalize("NFC", "".join(visible))
 
     assert (mention_key(left) == mention_key(right)) == (composed(left) == composed(right))
     assert mention_key(left) == mention_key(unicodedata.normalize("NFC", left))
@@ -65,15 +66,22 @@ def test_every_token_range_can_be_placed(text, data):
     start = data.draw(st.integers(0, len(example.tokens) - 1))
     end = data.draw(st.integers(start + 1, len(example.tokens)))
     key = mention_key(example.span_text(Span(start, end, "x")))
+    if not key:  # invisible characters alone
+        return
     ranges = [place[:2] for place in Aligner(example).places(key)]
     # A stray mark at the start of a text reorders with nothing before it, so this always holds.
+    invisible = [not mention_key(token) for token in example.tokens]
+    while invisible[start]:
+        start += 1
+    while invisible[end - 1]:
+        end -= 1
     assert (start, end) in ranges
 
 
 @given(SENTENCE, st.lists(MENTION, max_size=8))
 def test_alignment_places_or_reports_every_mention(text, mentions):
     example = Example(text, *tokenize(text))
-    alignment = align_entities(mentions, example)
+    alignment = Aligner(example).align(mentions)
     assert len(alignment.spans) + len(alignment.hallucinated) == len(mentions)
     spans_to_bio(alignment.spans, len(example.tokens))  # raises on overlap
     assert list(alignment.spans) == sorted(alignment.spans)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ccrl_cli.core.advantages import has_signal
 from ccrl_cli.core.alignment import Aligner
+from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.balance import Kind, label_kinds, skews
 from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
@@ -281,7 +282,7 @@ def learning_signals(profile: Profile, labels: LabelSet, found: SampleSet) -> di
     voted = section.overlap == "expected_f1"
     targets = [
         make_target(
-            Aligner(found.examples[key]),
+            Aligner(view_for(found.examples[key].without_gold(), label.entities)),
             label.entities,
             label.abstained,
             label.votes if voted else None,

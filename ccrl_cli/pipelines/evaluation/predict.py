@@ -8,9 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ccrl_cli.core.alignment import Aligner, tokenize
+from ccrl_cli.core.alignment import tokenize
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.pieces import split_text
+from ccrl_cli.core.placing import align_in_text
 from ccrl_cli.data.prompts import PromptTemplate, get_template, render
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import UsageError
@@ -195,15 +196,13 @@ def place_mentions(
     text: str, mentions: Sequence[Entity]
 ) -> tuple[list[dict[str, Any]], tuple[Entity, ...]]:
     """Return mentions with their character ranges in a text, and those that it does not hold."""
-    tokens, offsets = tokenize(text)
-    example = Example(text, tokens, offsets)
-    alignment = Aligner(example).align(mentions)
+    view, alignment = align_in_text(mentions, Example(text, *tokenize(text)))
     placed = [
         {
-            "text": example.span_text(span),
+            "text": view.span_text(span),
             "type": span.type,
-            "start": offsets[span.start][0],
-            "end": offsets[span.end - 1][1],
+            "start": view.offsets[span.start][0],
+            "end": view.offsets[span.end - 1][1],
         }
         for span in alignment.spans
     ]

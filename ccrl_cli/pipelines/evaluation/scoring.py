@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ccrl_cli.core.alignment import Aligner, spans_to_bio
+from ccrl_cli.core.alignment import spans_to_bio
 from ccrl_cli.core.metrics import score_spans
+from ccrl_cli.core.placing import align_in_text
 from ccrl_cli.core.statistics import (
     FloatArray,
     Interval,
@@ -28,7 +29,8 @@ class Prediction:
     """One answer to one input.
 
     Attributes:
-        example: the input, with its gold spans if it has any.
+        example: the input, with its gold spans if it has any; its tokens are cut where a placed
+            mention needs it.
         parse: what the answer says.
         completion: the answer as it was written; None for a foreign system's.
         finish: ``stop`` or ``length``.
@@ -41,12 +43,17 @@ class Prediction:
     finish: str = "stop"
     placed: Alignment | None = None
 
+    def __post_init__(self) -> None:
+        if self.placed is None:
+            view, placed = align_in_text(self.parse.entities, self.example)
+            object.__setattr__(self, "example", view)
+            object.__setattr__(self, "placed", placed)
+
     @property
     def alignment(self) -> Alignment:
         """The answer's mentions, placed on the tokens."""
-        if self.placed is not None:
-            return self.placed
-        return Aligner(self.example).align(self.parse.entities)
+        assert self.placed is not None  # noqa: S101 - set above
+        return self.placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Scores:
         macro_f1: mean over the types that occur.
         seqeval_f1: seqeval, strict IOB2, after projection to tags, which drops hallucinated
             mentions; None where gold spans overlap or seqeval is not installed.
+        num_inside: predicted mentions that begin or end inside a word of the text.
+        num_folded: predicted mentions that differ from the text in case, quotes or dashes.
         hallucinated_share: of the predicted mentions.
         invalid_share: answers that are no list of mentions.
         repaired_share: answers that had to be mended to be read.
@@ -97,6 +106,8 @@ class Scores:
     exact_share: float
     num_unknown_type: int
     per_type: Mapping[str, TypeScore]
+    num_inside: int = 0
+    num_folded: int = 0
 
 
 def score_predictions(
@@ -137,6 +148,8 @@ def score_predictions(
         exact_share=result.num_exact / total,
         num_unknown_type=result.num_unknown_type,
         per_type=_per_type(result),
+        num_inside=sum(alignment.num_inside for alignment in alignments),
+        num_folded=sum(alignment.num_folded for alignment in alignments),
     )
 
 

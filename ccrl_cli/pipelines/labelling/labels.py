@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import Labeller, PosteriorOf
 from ccrl_cli.core.alignment import Aligner, mention_key
+from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.balance import balanced_ranks
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
@@ -188,7 +189,7 @@ def _entity_confidence(label: PseudoLabel, posteriors: PosteriorOf) -> tuple[flo
 def in_text(label: PseudoLabel, example: Example) -> PseudoLabel:
     """Return a label without the mentions, or copies of one, that the text has no place for."""
     keys = [mention_key(entity.text) for entity in label.entities]
-    places = Aligner(example).place(keys)
+    places = Aligner(view_for(example, label.entities)).place(keys)
     if all(place is not None for place in places):
         return label
     kept = zip(label.entities, places, strict=True)

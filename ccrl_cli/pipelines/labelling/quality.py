@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ccrl_cli.core.alignment import Aligner
+from ccrl_cli.core.placing import align_in_text
 from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.metrics import score_spans
 from ccrl_cli.records import Example, PseudoLabel, Score
@@ -74,8 +74,8 @@ def score_labels(
         example = examples.get(input_id)
         if example is None or example.gold is None:
             continue
-        alignment = Aligner(example).align(label.entities)
-        compared = score_spans([example.gold], [alignment], types)
+        view, alignment = align_in_text(label.entities, example)
+        compared = score_spans([view.gold or ()], [alignment], types)
         scores[input_id] = LabelScore(compared.micro, compared.num_exact == 1)
     return scores
 

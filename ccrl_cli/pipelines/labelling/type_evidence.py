@@ -10,6 +10,7 @@ import numpy as np
 
 from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.alignment import Aligner
+from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.type_evidence import chosen_types, matched_prior, posteriors, spans_to_score
 from ccrl_cli.data.type_prompts import TypePrompt
 from ccrl_cli.errors import PreconditionError
@@ -98,7 +99,17 @@ def spans_of(
     examples: Mapping[str, Example], parses: Mapping[str, Sequence[Parse]]
 ) -> dict[str, tuple[str, ...]]:
     """Return the spans whose types are asked for: those that completions name, by input id."""
-    return {key: spans_to_score(Aligner(examples[key]), stated) for key, stated in parses.items()}
+    return {
+        key: spans_to_score(
+            Aligner(
+                view_for(
+                    examples[key].without_gold(), [e for parse in stated for e in parse.entities]
+                )
+            ),
+            stated,
+        )
+        for key, stated in parses.items()
+    }
 
 
 def type_prompt(

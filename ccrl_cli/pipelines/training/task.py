@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ccrl_cli.core.alignment import Aligner
+from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.collapse import GuardLimits
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.seeds import derive_seed
@@ -69,7 +70,12 @@ class InputMaker:
         from ccrl_cli.trainers.base import TrainInput
 
         votes = label.votes if self._profile.reward.overlap == "expected_f1" else None
-        target = make_target(Aligner(example), label.entities, label.abstained, votes)
+        target = make_target(
+            Aligner(view_for(example.without_gold(), label.entities)),
+            label.entities,
+            label.abstained,
+            votes,
+        )
         return TrainInput(
             example.id,
             prompt,
@@ -89,7 +95,10 @@ class InputMaker:
             if prompt is None:
                 continue
             key = SOURCE + example.id
-            target = make_target(Aligner(example.without_gold()), example.gold_entities())
+            target = make_target(
+                Aligner(view_for(example.without_gold(), example.gold_entities())),
+                example.gold_entities(),
+            )
             text = self._answer(domain, example, example.gold_entities())
             found[key] = TrainInput(key, prompt, target, 1.0, domain.names.by_name, text)
         return found
