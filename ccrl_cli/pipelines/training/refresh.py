@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import PosteriorOf
+from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.refresh import Refresher, RefreshSettings
 from ccrl_cli.core.type_evidence import with_types
+from ccrl_cli.core.typed_labels import in_text
 from ccrl_cli.pipelines.generation.type_scores import TypeAsker
-from ccrl_cli.pipelines.labelling.labels import LabelSet, in_text, make_labeller, without_types
+from ccrl_cli.pipelines.labelling.labels import LabelSet, make_labeller, without_types
 from ccrl_cli.pipelines.labelling.type_evidence import spans_of, weigh_scores
 from ccrl_cli.records import Parse
 from ccrl_cli.store.type_scores import TypeScores
@@ -56,7 +58,7 @@ def make_refresher(
         settings,
         labels.chosen_types,
         labels.posteriors,
-        fitted=lambda label: in_text(label, labels.examples[label.input_id]),
+        fitted=lambda label: in_text(label, Aligner(labels.examples[label.input_id])),
         comparable=labels.by_policy,
     )
 
