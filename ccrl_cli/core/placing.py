@@ -18,7 +18,16 @@ _MOVED = 64
 """Most mentions of one answer for which a shorter mention gives way to a longer one."""
 
 # (folded, rank of the place): exact at words, folded at words, then inside words.
-_STAGES = ((False, 0), (True, 0), (False, 1), (False, 2), (False, 3), (True, 1), (True, 2), (True, 3))
+_STAGES = (
+    (False, 0),
+    (True, 0),
+    (False, 1),
+    (False, 2),
+    (False, 3),
+    (True, 1),
+    (True, 2),
+    (True, 3),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +73,11 @@ def _goes_on(text: str, place: int) -> bool:
     if before == "\u200d":
         return place > 1 and not character.isalpha()
     left, right = _jamo(before), _jamo(character)
-    return (left == "L" and right in ("L", "V", "S")) or (
-        (left == "V" and right in ("V", "T")) or (left == "T" and right == "T")
-    ) or (left == "S" and right in ("V", "T"))
+    return (
+        (left == "L" and right in ("L", "V", "S"))
+        or ((left == "V" and right in ("V", "T")) or (left == "T" and right == "T"))
+        or (left == "S" and right in ("V", "T"))
+    )
 
 
 def _jamo(character: str) -> str:
@@ -213,9 +224,7 @@ class TextPlacer:
         """Return 0 for whole words, 1 with an ending glued on, 2 with a prefix, 3 with both."""
         return (start not in self._starts) * 2 + (end not in self._ends)
 
-    def _take(
-        self, place: tuple[int, int], stage: tuple[bool, int], used: bytearray
-    ) -> CharRange:
+    def _take(self, place: tuple[int, int], stage: tuple[bool, int], used: bytearray) -> CharRange:
         start, end = place
         used[start:end] = b"\1" * (end - start)
         return CharRange(start, end, inside=stage[1] > 0, folded=stage[0])
@@ -240,7 +249,7 @@ class TextPlacer:
                 if len(inner) != 1 or placed[inner[0]] is None:
                     continue
                 blocker = placed[inner[0]]
-                assert blocker is not None  # noqa: S101 - told so by the comprehension above
+                assert blocker is not None
                 rest = bytearray(used)
                 rest[blocker.start : blocker.end] = bytes(blocker.end - blocker.start)
                 if blocker.end - blocker.start == end - start or any(rest[start:end]):

@@ -8,7 +8,7 @@ others whatever the text is, is taken off.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,6 +103,34 @@ def matched_prior(logprobs_st: ArrayLike, strength: float) -> FloatArray:
         if np.abs(step).max() < MATCHING_TOLERANCE:
             break
     return np.asarray((prior - prior.mean()) * strength * spans / (spans + types))
+
+
+def favour_untaught(
+    prior_t: ArrayLike, types: Sequence[str], taught: Collection[str], nats: float
+) -> FloatArray:
+    """Return a prior that favours types which the model was not taught.
+
+    A model that was taught ``person`` and not ``politician`` says ``person`` of a politician too:
+    a taught type takes the more specific one that was not taught. So ``nats`` are taken from the
+    prior of each of the others, which multiplies its odds by exp(nats).
+
+    Args:
+        prior_t: (T,) a prior as :func:`type_posterior` takes it, in nats.
+        types: T type identifiers.
+        taught: those that the model has been taught; others in it play no part.
+        nats: by how much the others are favoured; 0 changes nothing.
+
+    Returns:
+        (T,) in nats. If all types were taught, or none, all posteriors stay as they were.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    prior = np.asarray(prior_t, dtype=np.float64)
+    if prior.shape != (len(types),):
+        raise ValueError(f"prior {prior.shape} and {len(types)} types do not pair up")
+    untaught = np.array([kind not in taught for kind in types], dtype=bool)
+    return np.asarray(prior - nats * untaught)
 
 
 def spans_to_score(aligner: Aligner, parses: Iterable[Parse]) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ import numpy as np
 
 from ccrl_cli.core.advantages import has_signal
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.balance import Kind, label_kinds, skews
 from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
 from ccrl_cli.core.discrimination import auroc_interval
+from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.reward_batch import score_batch
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.seeds import derive_seed

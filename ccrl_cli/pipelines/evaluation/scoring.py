@@ -52,7 +52,7 @@ class Prediction:
     @property
     def alignment(self) -> Alignment:
         """The answer's mentions, placed on the tokens."""
-        assert self.placed is not None  # noqa: S101 - set above
+        assert self.placed is not None
         return self.placed
 
 

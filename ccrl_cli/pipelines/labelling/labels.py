@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import Labeller, PosteriorOf
-from ccrl_cli.core.alignment import Aligner, mention_key
-from ccrl_cli.core.placing import view_for
+from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.balance import balanced_ranks
 from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
+from ccrl_cli.core.placing import view_for
+from ccrl_cli.core.typed_labels import entity_confidence, in_text
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.labelling.calibration_file import (
     CALIBRATE,
@@ -45,7 +46,7 @@ class LabelSet:
         models: models whose completions were pooled.
         reportable: False when a mock backend made any of them.
         calibrator: calibrator that the confidences went through, or ``none``.
-        posteriors: by input id, type posteriors of mentions; empty where the confidence reads none.
+        posteriors: by input id, type posteriors of mentions; empty without type scores.
         by_policy: the policy labelled, and no other model.
         chosen_types: by input id, the type of each span (normalised text) where type scores say
             it; empty where the completions do.
@@ -70,13 +71,9 @@ class LabelSet:
 
     @property
     def entity_confidence(self) -> dict[str, tuple[float, ...]]:
-        """How sure each entity of a label is, by input id.
-
-        Its posterior or its vote share, where the metric is of entities; of another metric the
-        confidence of the label.
-        """
+        """How sure each entity of a label is, by input id: vote share x posterior of its type."""
         return {
-            key: _entity_confidence(label, self.posteriors.get(key, {}))
+            key: entity_confidence(label, self.posteriors.get(key, {}))
             for key, label in self.labels.items()
         }
 
@@ -150,13 +147,18 @@ def derive_labels(
     if evidence and retypes:
         chosen = evidence.chosen_types()
         found = found.with_types(chosen)
-    posteriors = evidence.posteriors(found.parses) if evidence and weighs else {}
+    posteriors = evidence.posteriors(found.parses) if evidence else {}
     keys = list(found.samples)
     parses = [found.samples[key][0] for key in keys]
     logprobs = [found.samples[key][1] for key in keys]
     with _uncollected():
         made = label_batch(labeller, keys, parses, logprobs, posteriors)
-        labels = {label.input_id: in_text(label, found.examples[label.input_id]) for label in made}
+        labels = {
+            label.input_id: in_text(
+                label, Aligner(view_for(found.examples[label.input_id], label.entities))
+            )
+            for label in made
+        }
     return LabelSet(
         labels=labels,
         examples={key: found.examples[key].without_gold() for key in labels},
@@ -176,24 +178,6 @@ def without_types(labeller: Labeller) -> Labeller:
     if "type_posterior" not in labeller.metrics:
         return labeller
     return replace(labeller, metric="entity_vote", combination=None)
-
-
-def _entity_confidence(label: PseudoLabel, posteriors: PosteriorOf) -> tuple[float, ...]:
-    if label.metric not in ("type_posterior", "entity_vote"):
-        return (label.confidence,) * len(label.entities)
-    votes = {(mention_key(entity.text), entity.type): share for entity, share in label.votes}
-    known = {**votes, **posteriors}
-    return tuple(known.get((mention_key(e.text), e.type), 0.0) for e in label.entities)
-
-
-def in_text(label: PseudoLabel, example: Example) -> PseudoLabel:
-    """Return a label without the mentions, or copies of one, that the text has no place for."""
-    keys = [mention_key(entity.text) for entity in label.entities]
-    places = Aligner(view_for(example, label.entities)).place(keys)
-    if all(place is not None for place in places):
-        return label
-    kept = zip(label.entities, places, strict=True)
-    return replace(label, entities=tuple(entity for entity, place in kept if place is not None))
 
 
 @contextmanager

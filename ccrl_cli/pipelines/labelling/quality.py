@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ccrl_cli.core.placing import align_in_text
 from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.metrics import score_spans
+from ccrl_cli.core.placing import align_in_text
 from ccrl_cli.records import Example, PseudoLabel, Score
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.collapse import GuardLimits
+from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.prompts import answer

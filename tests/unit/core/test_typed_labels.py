@@ -1,0 +1,97 @@
+"""Labels whose types are given by type scores, worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ccrl_cli.core.agreement import Labeller
+from ccrl_cli.core.alignment import Aligner, tokenize
+from ccrl_cli.core.type_evidence import SpanScore, favour_untaught, type_posterior
+from ccrl_cli.core.typed_labels import entity_confidence, in_text, typed_label
+from ccrl_cli.records import Entity, Example, Parse, PseudoLabel
+
+TYPES = ("person", "politician", "city")
+
+
+def parse(*pairs: tuple[str, str]) -> Parse:
+    return Parse("valid", tuple(Entity(*pair) for pair in pairs))
+
+
+def score(text: str, *shares: float) -> SpanScore:
+    return SpanScore(text, tuple(map(math.log, shares)))
+
+
+def test_untaught_types_gain_odds():
+    # Taught person 0.6, untaught politician 0.3 and city 0.1; ln 4 for the untaught ones:
+    # 0.6 : 1.2 : 0.4, of 2.2.
+    logprobs = [score("Ada", 0.6, 0.3, 0.1).logprobs]
+    prior = favour_untaught([0.0, 0.0, 0.0], TYPES, {"person", "river"}, math.log(4))
+    assert type_posterior(logprobs, prior)[0].tolist() == pytest.approx(
+        [0.6 / 2.2, 1.2 / 2.2, 0.4 / 2.2]
+    )
+
+
+@pytest.mark.parametrize("taught", [(), TYPES])
+def test_where_all_types_are_alike_nothing_changes(taught):
+    logprobs = [score("Ada", 0.6, 0.3, 0.1).logprobs]
+    prior = favour_untaught([0.5, -0.25, -0.25], TYPES, taught, 2.0)
+    assert type_posterior(logprobs, prior) == pytest.approx(
+        type_posterior(logprobs, [0.5, -0.25, -0.25])
+    )
+
+
+def test_the_favour_needs_one_prior_a_type():
+    with pytest.raises(ValueError, match="do not pair up"):
+        favour_untaught([0.0, 0.0], TYPES, (), 1.0)
+
+
+def test_a_typed_label_by_hand():
+    # Ada: 3 of 4 answers, under two types; type scores say politician (0.5 of 1).
+    # Rome: 2 of 4, a city for sure (0.8). Nile: 1 of 4, below the limit.
+    parses = [
+        parse(("Ada", "person"), ("Rome", "city")),
+        parse(("Ada", "politician"), ("Rome", "person")),
+        parse(("Ada", "person"), ("Nile", "city")),
+        parse(),
+    ]
+    scores = [
+        score("Ada", 0.4, 0.5, 0.1),
+        score("Rome", 0.1, 0.1, 0.8),
+        score("Nile", 0.1, 0.1, 0.8),
+    ]
+    labeller = Labeller("entity_vote", "type_posterior", positive=0.5, negative=0.25)
+    label, sure = typed_label(labeller, "x", parses, [None] * 4, scores, (0.0, 0.0, 0.0), TYPES)
+    assert label.entities == (Entity("Ada", "politician"), Entity("Rome", "city"))
+    assert label.abstained == (Entity("Nile", "city"),)
+    assert sure == pytest.approx((0.75 * 0.5, 0.5 * 0.8))
+
+
+def test_one_answer_keeps_its_spans():
+    labeller = Labeller("entity_vote", "entity_vote", positive=0.5)
+    scores = [score("Ada", 0.4, 0.5, 0.1)]
+    label, sure = typed_label(
+        labeller, "x", [parse(("Ada", "person"))], [None], scores, (0.0, 0.0, 0.0), TYPES
+    )
+    assert label.entities == (Entity("Ada", "politician"),)
+    assert sure == pytest.approx((0.5,))
+
+
+def label_of(*entities: Entity, votes: tuple[tuple[Entity, float], ...]) -> PseudoLabel:
+    return PseudoLabel("x", entities, 1.0, "entity_vote", "entity_vote", 4, votes=votes)
+
+
+def test_without_type_scores_an_entity_is_as_sure_as_its_votes():
+    ada, rome = Entity("Ada", "person"), Entity("New  Rome", "city")
+    label = label_of(ada, rome, votes=((ada, 0.75), (Entity("New Rome", "city"), 0.5)))
+    assert entity_confidence(label, {}) == (0.75, 0.5)
+    assert entity_confidence(label, {("Ada", "person"): 0.5}) == (0.375, 0.5)
+
+
+def test_mentions_without_a_place_leave_a_label():
+    text = "Ada saw Rome"
+    ada, mars = Entity("Ada", "person"), Entity("Mars", "city")
+    label = label_of(ada, ada, mars, votes=())
+    aligner = Aligner(Example(text, *tokenize(text)))
+    assert in_text(label, aligner).entities == (ada,)
