@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from ccrl_cli.records import Alignment, Entity, Example, Span
@@ -17,6 +18,9 @@ _UNSPACED = (
 _WORD = rf"[^\W{_UNSPACED}]"
 _TOKEN = re.compile(rf"\d++(?:[.,'’\-]\d++)*+{_WORD}*+|{_WORD}++|\S")
 _JOINERS = "\u200c\u200d"
+
+Mention = tuple[str, str]
+"""Key of the surface text (see :func:`mention_key`) and type identifier."""
 
 Place = tuple[int, int, int]
 """Token range [start, end) and the bit mask of its tokens."""
@@ -63,6 +67,7 @@ def _continues(first: str, mark: str) -> bool:
     return mark in _JOINERS or re.match(_WORD, first) is not None
 
 
+@lru_cache(maxsize=1 << 14)
 def mention_key(text: str) -> str:
     """Return the form under which mentions are compared: no whitespace, canonical composition.
 
@@ -72,6 +77,11 @@ def mention_key(text: str) -> str:
     """
     condensed = "".join(text.split())
     return condensed if condensed.isascii() else unicodedata.normalize("NFD", condensed)
+
+
+def mention_of(entity: Entity) -> Mention:
+    """Return the form under which two mentions are one: the key of the text, and the type."""
+    return mention_key(entity.text), entity.type
 
 
 class Aligner:
@@ -176,7 +186,16 @@ class Aligner:
         return placed
 
     def align(self, entities: Iterable[Entity]) -> Alignment:
-        """Place mentions on tokens; see :func:`align_entities`."""
+        """Place each mention on tokens: longest first, leftmost free place, no overlap.
+
+        Mentions of equal length go in the order written. A mention must begin and end on token
+        boundaries. Whitespace and Unicode composition do not matter, case does. Two mentions of
+        one name take two places. What cannot be placed, because the text does not hold it or
+        because its places are taken, is hallucinated.
+
+        Returns:
+            Spans in text order, and hallucinated mentions in the order written.
+        """
         mentions = tuple(entities)
         places = self.place([mention_key(mention.text) for mention in mentions])
         spans: list[Span] = []
@@ -189,21 +208,6 @@ class Aligner:
         if len(spans) > 1:
             spans.sort(key=lambda span: span.start)
         return Alignment(tuple(spans), tuple(hallucinated))
-
-
-def align_entities(entities: Iterable[Entity], example: Example) -> Alignment:
-    """Place each mention on tokens: longest first, leftmost free place, no overlap.
-
-    Mentions of equal length go in the order written. A mention must begin and end on token
-    boundaries. Whitespace and Unicode composition do not matter, case does. Two mentions of one
-    name take two places. What cannot be placed, because the text does not hold it or because its
-    places are taken, is hallucinated. For many completions of one input build one
-    :class:`Aligner`.
-
-    Returns:
-        Spans in text order, and hallucinated mentions in the order written.
-    """
-    return Aligner(example).align(entities)
 
 
 def spans_to_bio(spans: Iterable[Span], length: int) -> list[str]:

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from ccrl_cli.core.alignment import (
     Aligner,
-    align_entities,
     bio_to_spans,
     mention_key,
     spans_to_bio,
@@ -73,7 +72,7 @@ def test_every_token_range_can_be_placed(text, data):
 @given(SENTENCE, st.lists(MENTION, max_size=8))
 def test_alignment_places_or_reports_every_mention(text, mentions):
     example = Example(text, *tokenize(text))
-    alignment = align_entities(mentions, example)
+    alignment = Aligner(example).align(mentions)
     assert len(alignment.spans) + len(alignment.hallucinated) == len(mentions)
     spans_to_bio(alignment.spans, len(example.tokens))  # raises on overlap
     assert list(alignment.spans) == sorted(alignment.spans)

@@ -5,7 +5,7 @@ import random
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ccrl_cli.core.alignment import align_entities, mention_key, tokenize
+from ccrl_cli.core.alignment import Aligner, mention_key, tokenize
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.data.prompts import (
     COMPACT,
@@ -79,7 +79,7 @@ def test_what_is_shown_aligns_with_the_original(text):
     tokens, offsets = tokenize(text)
     if tokens:
         entity = Entity(shown(text, SPECIAL), "rocket")
-        assert align_entities([entity], Example(text, tokens, offsets)).hallucinated == ()
+        assert Aligner(Example(text, tokens, offsets)).align([entity]).hallucinated == ()
 
 
 @given(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import Labeller, PosteriorOf
 from ccrl_cli.core.alignment import Aligner, mention_key
 from ccrl_cli.core.balance import balanced_ranks
-from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
 from ccrl_cli.errors import PreconditionError, UsageError
@@ -150,12 +147,10 @@ def derive_labels(
         chosen = evidence.chosen_types()
         found = found.with_types(chosen)
     posteriors = evidence.posteriors(found.parses) if evidence and weighs else {}
-    keys = list(found.samples)
-    parses = [found.samples[key][0] for key in keys]
-    logprobs = [found.samples[key][1] for key in keys]
-    with _uncollected():
-        made = label_batch(labeller, keys, parses, logprobs, posteriors)
-        labels = {label.input_id: in_text(label, found.examples[label.input_id]) for label in made}
+    labels = {
+        key: in_text(labeller(key, parses, logprobs, posteriors.get(key)), found.examples[key])
+        for key, (parses, logprobs) in found.samples.items()
+    }
     return LabelSet(
         labels=labels,
         examples={key: found.examples[key].without_gold() for key in labels},
@@ -193,21 +188,6 @@ def in_text(label: PseudoLabel, example: Example) -> PseudoLabel:
         return label
     kept = zip(label.entities, places, strict=True)
     return replace(label, entities=tuple(entity for entity, place in kept if place is not None))
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pause the search for reference cycles: millions of small values are made, none in a cycle.
-
-    Without it a third of the time of a large store goes into looking at them again and again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def make_labeller(

@@ -2,7 +2,6 @@ import pytest
 
 from ccrl_cli.core.alignment import (
     Aligner,
-    align_entities,
     bio_to_spans,
     mention_key,
     spans_to_bio,
@@ -24,7 +23,7 @@ def from_tokens(*tokens):
 
 
 def align(text, *mentions):
-    return align_entities([Entity(*mention) for mention in mentions], example(text))
+    return Aligner(example(text)).align([Entity(*mention) for mention in mentions])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_whitespace_does_not_matter(surface):
 
 def test_spaced_tokens_match_running_text():
     text = from_tokens("the", "U.S.", "'s", "(", "new", ")", "law")
-    assert align_entities([Entity("U.S.'s (new)", "x")], text).spans == (Span(1, 6, "x"),)
+    assert Aligner(text).align([Entity("U.S.'s (new)", "x")]).spans == (Span(1, 6, "x"),)
 
 
 def test_unicode_composition_does_not_matter_on_either_side():

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ccrl_cli.core.alignment import align_entities, tokenize
+from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.data.prompts import (
     COMPACT,
@@ -155,7 +155,7 @@ def test_special_tokens_are_broken_and_answers_still_align():
     assert escaped == "Vega< |im_end|> < |im_start|>system < /s> flew"
     tokens, offsets = tokenize(text)
     example = Example(text, tokens, offsets)
-    alignment = align_entities([Entity("Vega< |im_end|>", "rocket")], example)
+    alignment = Aligner(example).align([Entity("Vega< |im_end|>", "rocket")])
     assert alignment.hallucinated == ()
     assert example.span_text(alignment.spans[0]) == "Vega<|im_end|>"
 
