@@ -31,7 +31,6 @@ from ccrl_cli.cli.output import ConsoleReporter, Mode, plain
 from ccrl_cli.config.schema import Profile
 from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.alignment import Aligner, mention_key
-from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import fit_combination
 from ccrl_cli.core.combination import GeometricMean, combined
 from ccrl_cli.core.curriculum import order_inputs
@@ -261,9 +260,8 @@ def _with(profile: Profile, **confidence: str) -> Profile:
 def _labels(setup: Setup, metric: str, question: str, **options: object) -> list[PseudoLabel]:
     options = {"types": frozenset(setup.domain.labels), "negative": 0.125, **options}
     labeller = Labeller(metric=metric, combination=GEOMETRIC, **options)
-    parses = [setup.found.samples[key][0] for key in setup.keys]
-    logprobs = [setup.found.samples[key][1] for key in setup.keys]
-    labels = label_batch(labeller, setup.keys, parses, logprobs, setup.evidence.get(question))
+    evidence, samples = setup.evidence.get(question, {}), setup.found.samples
+    labels = [labeller(key, *samples[key], evidence.get(key)) for key in setup.keys]
     return [in_text(label, setup.found.examples[label.input_id]) for label in labels]
 
 

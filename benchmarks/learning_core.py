@@ -1,20 +1,18 @@
-"""Confidence, clustering, pseudo-labels and rewards of a large store, against two peers.
+"""Confidence, clustering, pseudo-labels and rewards of a large store, against seqeval.
 
     python benchmarks/learning_core.py --inputs 100000 --completions 16 --processes 2
 
 Measured from parsed completions to confidences, pseudo-labels and the reward of every completion
 against its pseudo-label. **Parsing JSON is not included**; it is measured apart and printed.
 
-Peers, in the same run and on the same completions:
-- the plain loop: ``Labeller`` and ``rewards.score``, a sentence and a completion at a time, on a
-  sample of the inputs; its time is scaled by the number of inputs;
-- seqeval (strict, IOB2) scoring every completion against its pseudo-label, both placed on tokens
-  and written as tags beforehand (not timed), on a sample of the inputs, scaled likewise.
+The peer, in the same run and on the same completions: seqeval (strict, IOB2) scoring every
+completion against its pseudo-label, both placed on tokens and written as tags beforehand (not
+timed), on a sample of the inputs; its time is scaled by the number of inputs.
 
 Each process makes its own inputs (seeded), all start together, and the slowest counts. The first
-ratios are what a user sees: seconds of the clock on all processes, against a peer, which runs in
-one. The second ones compare processor time, process for process; they hold on a busy machine too.
-Targets: at least 20 times seqeval, 8 s or less on two cores. Exit 1 if one is missed.
+ratio is what a user sees: seconds of the clock on all processes, against the peer, which runs in
+one. The second compares processor time, process for process; it holds on a busy machine too.
+Target: at least 20 times seqeval on two cores. Exit 1 if it is missed.
 """
 
 from __future__ import annotations
@@ -33,10 +31,7 @@ from dataclasses import dataclass
 from ccrl_cli.cli.output import format_table
 from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.alignment import Aligner, spans_to_bio, tokenize
-from ccrl_cli.core.batch import label_batch
-from ccrl_cli.core.columns import make_chunks
 from ccrl_cli.core.parsing import parse_completion
-from ccrl_cli.core.reward_batch import score_batch
 from ccrl_cli.core.rewards import RewardWeights, make_target, score
 from ccrl_cli.records import Entity, Example, Parse, PseudoLabel
 
@@ -46,8 +41,8 @@ LABELLER = Labeller(
     rule="entity_vote", metric="entity_vote", types=frozenset(TYPES), similarity=1.0
 )
 WEIGHTS = RewardWeights()
-SAMPLE_OF_LOOP, SAMPLE_OF_SEQEVAL = 1000, 200
-TARGET_RATIO, TARGET_SECONDS = 20.0, 8.0
+SAMPLE_OF_SEQEVAL = 200
+TARGET_RATIO = 20.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Corpus:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; return 1 if a target is missed."""
+    """Run the benchmark; return 1 if the target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--completions", type=int, default=16)
@@ -83,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for worker in workers:
         worker.join()
     total = share * args.processes
-    corpus = make_corpus(SAMPLE_OF_LOOP, args.completions, seed=99)
+    corpus = make_corpus(SAMPLE_OF_SEQEVAL, args.completions, seed=99)
     gc.disable()
-    loop = time_loop(corpus) * total / len(corpus.ids)
     seqeval = time_seqeval(corpus, SAMPLE_OF_SEQEVAL) * total / SAMPLE_OF_SEQEVAL
     seconds = max(part["seconds"] for part in parts)
     cpu = sum(part["cpu"] for part in parts)
@@ -99,22 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seconds_targets": max(part["targets"] for part in parts),
         "seconds_rewards": max(part["rewards"] for part in parts),
         "parsing_apart": max(part["parsing"] for part in parts),
-        "cpu_seconds_loop_scaled": loop,
         "cpu_seconds_seqeval_scaled": seqeval,
-        "ratio_loop": loop / seconds,
         "ratio_seqeval": seqeval / seconds,
-        "ratio_loop_processor_time": loop / cpu,
         "ratio_seqeval_processor_time": seqeval / cpu,
     }
-    met = result["ratio_seqeval"] >= TARGET_RATIO and seconds <= TARGET_SECONDS
+    met = result["ratio_seqeval"] >= TARGET_RATIO
     if args.json:
-        print(json.dumps(result | {"targets_met": met}))
+        print(json.dumps(result | {"target_met": met}))
     else:
         rows = [[name, value] for name, value in result.items()]
         print(format_table(["what", "value"], rows))
         print(
-            f"targets: {TARGET_RATIO:g} times seqeval on {args.processes} processes, and "
-            f"{TARGET_SECONDS:g} s: {'met' if met else 'MISSED'}"
+            f"target: {TARGET_RATIO:g} times seqeval on {args.processes} processes: "
+            f"{'met' if met else 'MISSED'}"
         )
     return 0 if met else 1
 
@@ -125,12 +116,13 @@ def _work(number: int, inputs: int, completions: int, barrier, queue) -> None:
     gc.disable()  # nothing here has cycles; off for the peers too
     barrier.wait()
     begun, cpu = time.perf_counter(), time.process_time()
-    chunks = make_chunks(corpus.parses)
-    labels = label_batch(LABELLER, corpus.ids, corpus.parses, corpus.logprobs, chunks=chunks)
+    labels = list(map(LABELLER, corpus.ids, corpus.parses, corpus.logprobs))
     labelled = time.perf_counter()
     targets = [_target(e, label) for e, label in zip(corpus.examples, labels, strict=True)]
     prepared = time.perf_counter()
-    score_batch(corpus.parses, targets, WEIGHTS, chunks=chunks)
+    for parses, target in zip(corpus.parses, targets, strict=True):
+        for parse in parses:
+            score(parse, target, WEIGHTS)
     ended = time.perf_counter()
     queue.put(
         {
@@ -185,27 +177,14 @@ def _answer(rng: random.Random, gold: Sequence[Entity]) -> str:
     return json.dumps([{"text": e.text, "type": e.type} for e in kept])
 
 
-def time_loop(corpus: Corpus) -> float:
-    """Return the seconds of the plain functions, one input and one completion at a time."""
-    begun = time.process_time()
-    for input_id, example, parses, logprobs in zip(
-        corpus.ids, corpus.examples, corpus.parses, corpus.logprobs, strict=True
-    ):
-        target = _target(example, LABELLER(input_id, parses, logprobs))
-        for parse in parses:
-            score(parse, target, WEIGHTS)
-    return time.process_time() - begun
-
-
 def time_seqeval(corpus: Corpus, inputs: int) -> float:
     """Return the seconds seqeval takes to score the completions of some inputs one by one."""
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 
     pairs = []
-    labels = label_batch(
-        LABELLER, corpus.ids[:inputs], corpus.parses[:inputs], corpus.logprobs[:inputs]
-    )
+    rows = zip(corpus.ids[:inputs], corpus.parses, corpus.logprobs, strict=False)
+    labels = [LABELLER(*row) for row in rows]
     for example, label, parses in zip(corpus.examples, labels, corpus.parses, strict=False):
         aligner, length = Aligner(example), len(example.tokens)
         gold = spans_to_bio(aligner.align(label.entities).spans, length)

@@ -7,32 +7,26 @@ composition do not split a vote; case does.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-import numpy as np
-
-from ccrl_cli.core.alignment import mention_key
+from ccrl_cli.core.alignment import Mention, mention_key, mention_of
 from ccrl_cli.core.combination import METRICS, Combination
-from ccrl_cli.core.confidence import Evidence, confidence, winners
+from ccrl_cli.core.confidence import INVALID, Evidence, confidence, winner
 from ccrl_cli.records import Entity, Parse, PseudoLabel
 
 RULES = ("majority", "entity_vote")
 """Names of the rules by which a pseudo-label is chosen."""
 
-INVALID = -1
-"""Cluster id of an invalid completion."""
-
-PosteriorOf = Mapping[tuple[str, str], float]
+PosteriorOf = Mapping[Mention, float]
 """Posterior of its type by (normalised text, type), see ``core.type_evidence``."""
 
 
 def canonical(entities: Iterable[Entity]) -> tuple[Entity, ...]:
     """Return the canonical form: the sorted multiset of (normalised text, type)."""
-    return tuple(sorted(_mention(entity) for entity in entities))
+    return tuple(Entity(*mention) for mention in sorted(map(mention_of, entities)))
 
 
 def restrict_types(parses: Iterable[Parse], types: Collection[str]) -> list[Parse]:
@@ -60,55 +54,8 @@ def cluster(parses: Sequence[Parse], *, similarity: float = 1.0) -> list[int]:
     Raises:
         ValueError: the similarity is not in (0, 1].
     """
-    if not 0 < similarity <= 1:
-        raise ValueError(f"similarity is {similarity}, not in (0, 1]")
-    forms = [None if parse.outcome == "invalid" else canonical(parse.entities) for parse in parses]
-    distinct = list(dict.fromkeys(form for form in forms if form is not None))
-    groups = range(len(distinct)) if similarity == 1 else _link(distinct, similarity)
-    numbers: dict[int, int] = {}
-    group_of = {
-        form: numbers.setdefault(group, len(numbers))
-        for form, group in zip(distinct, groups, strict=True)
-    }
-    return [INVALID if form is None else group_of[form] for form in forms]
-
-
-def cluster_weights(
-    cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None] | None = None
-) -> dict[int, float]:
-    """Return the probability of each cluster of valid completions; the values sum to 1.
-
-    Args:
-        cluster_ids: K cluster ids, -1 for an invalid completion, which is left out.
-        mean_logprobs: K mean token log-probabilities; if every valid completion has one, weights
-            are sums of length-normalised likelihoods (Farquhar, Nature 2024), else counts.
-    """
-    ids = [number for number in cluster_ids if number != INVALID]
-    logprobs: list[float | None] = [None] * len(ids)
-    if mean_logprobs is not None:
-        pairs = zip(cluster_ids, mean_logprobs, strict=True)
-        logprobs = [value for number, value in pairs if number != INVALID]
-    known = [value for value in logprobs if value is not None]
-    if len(known) < len(ids):
-        known = [0.0] * len(ids)
-    highest = max(known, default=0.0)
-    mass: defaultdict[int, list[float]] = defaultdict(list)
-    for number, value in zip(ids, known, strict=True):
-        mass[number].append(math.exp(value - highest))
-    sums = {number: math.fsum(values) for number, values in mass.items()}
-    total = math.fsum(sums.values())
-    return {number: value / total for number, value in sums.items()}
-
-
-def entity_votes(parses: Sequence[Parse]) -> dict[Entity, float]:
-    """Return the share of K that contains each entity at least once, highest share first.
-
-    Copies inside one completion are one vote. An entity is shown in its most frequent spelling.
-
-    Args:
-        parses: K completions of one input.
-    """
-    return {vote.entity: vote.share for vote in _count_votes(parses)}
+    _check_similarity(similarity)
+    return _cluster([_stated(parse) for parse in parses], similarity)
 
 
 def pool(
@@ -177,8 +124,7 @@ class Labeller:
             raise ValueError(
                 f"negative {self.negative} and positive {self.positive} are not in order in [0, 1]"
             )
-        if not 0 < self.similarity <= 1:
-            raise ValueError(f"similarity is {self.similarity}, not in (0, 1]")
+        _check_similarity(self.similarity)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -196,8 +142,6 @@ class Labeller:
     ) -> PseudoLabel:
         """Return the pseudo-label of one input; empty with confidence 0 if nothing is valid.
 
-        :func:`ccrl_cli.core.batch.label_batch` does the same for many inputs at once.
-
         Args:
             input_id: identifier of the input.
             parses: K completions, K at least 1.
@@ -211,8 +155,9 @@ class Labeller:
         if not parses or len(parses) != len(mean_logprobs):
             raise ValueError(f"{len(parses)} parses and {len(mean_logprobs)} log-probabilities")
         known = list(parses) if self.types is None else restrict_types(parses, self.types)
-        ids = cluster(known, similarity=self.similarity)
-        votes = _count_votes(known)
+        stated = [_stated(parse) for parse in known]
+        ids = _cluster(stated, self.similarity)
+        votes = _count_votes(known, stated)
         abstained: tuple[Entity, ...] = ()
         if self.rule == "majority":
             entities = _majority_answer(known, ids, mean_logprobs)
@@ -220,12 +165,12 @@ class Labeller:
             entities = _voted_answer(votes, self.positive)
             between = (vote for vote in votes if self.negative <= vote.share < self.positive)
             abstained = tuple(vote.entity for vote in between)
-        kept = {_mention(entity) for entity in entities}
+        kept = set(map(mention_of, entities))
         evidence = Evidence(
             cluster_ids=ids,
             mean_logprobs=mean_logprobs,
-            kept_votes=[vote.share for vote in votes if vote.mention in kept],
-            empty_share=sum(map(_is_empty, known)) / len(known),
+            kept_votes=[len(vote.copies) for vote in votes if vote.mention in kept],
+            num_empty=stated.count(()),
             type_posteriors=_posteriors_of(kept, posteriors),
         )
         return PseudoLabel(
@@ -246,79 +191,56 @@ class Labeller:
         return confidence(self.metric, evidence, combination=self.combination)
 
 
-def pseudo_label(
-    input_id: str,
-    parses: Sequence[Parse],
-    mean_logprobs: Sequence[float | None],
-    *,
-    rule: str = "majority",
-    metric: str = "self_consistency",
-    positive: float = 0.5,
-    negative: float = 0.125,
-) -> PseudoLabel:
-    """Return the pseudo-label of one input by the named rule, with the named confidence.
-
-    The short form of :class:`Labeller`, which also takes a label set, soft clusters and a
-    combination of metrics.
-
-    Args:
-        input_id: identifier of the input.
-        parses: K completions; apply :func:`restrict_types` first if types may be unknown.
-        mean_logprobs: K mean token log-probabilities in nats, None where unknown.
-        rule: see :class:`Labeller`.
-        metric: see :class:`Labeller`.
-        positive: see :class:`Labeller`.
-        negative: see :class:`Labeller`.
-
-    Raises:
-        ValueError: as :class:`Labeller` does.
-    """
-    labeller = Labeller(rule=rule, metric=metric, positive=positive, negative=negative)
-    return labeller(input_id, parses, mean_logprobs)
-
-
 @dataclass(frozen=True, slots=True)
 class _Vote:
     """One entity over K completions.
 
     Attributes:
         mention: normalised text and type, by which completions are compared.
-        entity: most frequent spelling.
+        entity: the mention in its most frequent spelling, ties by code point.
         share: share of K that contains it.
         copies: its copies in each completion that contains it.
-        place: its mean place in these completions.
+        place: mean of its first places in these completions.
     """
 
-    mention: Entity
+    mention: Mention
     entity: Entity
     share: float
-    copies: tuple[int, ...]
+    copies: list[int]
     place: float
 
 
-def _count_votes(parses: Sequence[Parse]) -> list[_Vote]:
+def _stated(parse: Parse) -> tuple[Mention, ...] | None:
+    """Return the mentions of a completion in the order written; None if it is invalid."""
+    if parse.outcome == "invalid":
+        return None
+    return tuple([(mention_key(entity.text), entity.type) for entity in parse.entities])
+
+
+def _count_votes(
+    parses: Sequence[Parse], stated: Sequence[tuple[Mention, ...] | None]
+) -> list[_Vote]:
     """Return the votes, highest share first; the order of the completions plays no part."""
-    spellings: defaultdict[Entity, Counter[str]] = defaultdict(Counter)
-    copies: defaultdict[Entity, list[int]] = defaultdict(list)
-    places: defaultdict[Entity, int] = defaultdict(int)
-    for parse in parses:
-        if parse.outcome == "invalid":
-            continue
-        seen: Counter[Entity] = Counter()
-        for place, entity in enumerate(parse.entities):
-            mention = _mention(entity)
-            spellings[mention][entity.text] += 1
-            if mention not in seen:
+    spellings: defaultdict[Mention, list[str]] = defaultdict(list)
+    places: defaultdict[Mention, int] = defaultdict(int)
+    copies: defaultdict[Mention, list[int]] = defaultdict(list)
+    for parse, mentions in zip(parses, stated, strict=True):
+        seen: dict[Mention, int] = {}
+        for place, mention in enumerate(mentions or ()):
+            spellings[mention].append(parse.entities[place].text)
+            if mention in seen:
+                seen[mention] += 1
+            else:
+                seen[mention] = 1
                 places[mention] += place
-            seen[mention] += 1
         for mention, number in seen.items():
             copies[mention].append(number)
     votes = [
         _Vote(
             mention=mention,
-            entity=Entity(_most_frequent(spellings[mention]), mention.type),
+            entity=Entity(_most_frequent(spellings[mention]), mention[1]),
             share=len(numbers) / len(parses),
-            copies=tuple(numbers),
+            copies=numbers,
             place=places[mention] / len(numbers),
         )
         for mention, numbers in copies.items()
@@ -326,18 +248,13 @@ def _count_votes(parses: Sequence[Parse]) -> list[_Vote]:
     return sorted(votes, key=lambda vote: (-vote.share, vote.mention))
 
 
-def _posteriors_of(
-    kept: Iterable[Entity], posteriors: PosteriorOf | None
-) -> tuple[float, ...] | None:
-    """Return the type posterior of each kept entity; None if any of them was not scored."""
-    values = [(posteriors or {}).get((mention.text, mention.type)) for mention in kept]
-    known = tuple(value for value in values if value is not None)
-    return known if len(known) == len(values) else None
-
-
-def _most_frequent(spellings: Counter[str]) -> str:
+def _most_frequent(spellings: Sequence[str]) -> str:
     """Return the most frequent text, ties by code point."""
-    return min(spellings, key=lambda text: (-spellings[text], text))
+    distinct = set(spellings)
+    if len(distinct) == 1:
+        return spellings[0]
+    counts = Counter(spellings)
+    return min(distinct, key=lambda text: (-counts[text], text))
 
 
 def _voted_answer(votes: Iterable[_Vote], positive: float) -> tuple[Entity, ...]:
@@ -351,16 +268,41 @@ def _majority_answer(
     parses: Sequence[Parse], ids: Sequence[int], mean_logprobs: Sequence[float | None]
 ) -> tuple[Entity, ...]:
     """Return the answer of the winning cluster as its likeliest member wrote it."""
-    logprobs = [math.nan if value is None else value for value in mean_logprobs]
-    winner = int(winners(np.array([ids]), np.array([logprobs]))[0])
-    if winner == INVALID:
+    best = winner(ids, mean_logprobs)
+    if best == INVALID:
         return ()
-    members = [index for index, number in enumerate(ids) if number == winner]
-    best = max(members, key=lambda index: (not math.isnan(logprobs[index]), logprobs[index]))
-    return parses[best].entities
+
+    def likelihood(place: int) -> tuple[bool, float]:
+        value = mean_logprobs[place]
+        return value is not None, value or 0.0
+
+    members = [place for place, number in enumerate(ids) if number == best]
+    return parses[max(members, key=likelihood)].entities
 
 
-def _link(forms: Sequence[tuple[Entity, ...]], similarity: float) -> list[int]:
+def _posteriors_of(
+    kept: Iterable[Mention], posteriors: PosteriorOf | None
+) -> tuple[float, ...] | None:
+    """Return the type posterior of each kept entity; None if any of them was not scored."""
+    values = [(posteriors or {}).get(mention) for mention in kept]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
+
+
+def _cluster(stated: Sequence[tuple[Mention, ...] | None], similarity: float) -> list[int]:
+    """Return the cluster id of each completion, given its mentions; None is an invalid one."""
+    forms = [None if mentions is None else tuple(sorted(mentions)) for mentions in stated]
+    distinct = list(dict.fromkeys(form for form in forms if form is not None))
+    groups = range(len(distinct)) if similarity == 1 else _link(distinct, similarity)
+    numbers: dict[int, int] = {}
+    group_of = {
+        form: numbers.setdefault(group, len(numbers))
+        for form, group in zip(distinct, groups, strict=True)
+    }
+    return [INVALID if form is None else group_of[form] for form in forms]
+
+
+def _link(forms: Sequence[tuple[Mention, ...]], similarity: float) -> list[int]:
     """Return a group for each canonical form: single linkage at an entity F1 (union-find)."""
     parents = list(range(len(forms)))
 
@@ -388,9 +330,6 @@ def _restrict(parse: Parse, known: frozenset[str]) -> Parse:
     return replace(parse, entities=kept)
 
 
-def _is_empty(parse: Parse) -> bool:
-    return parse.outcome != "invalid" and not parse.entities
-
-
-def _mention(entity: Entity) -> Entity:
-    return Entity(mention_key(entity.text), entity.type)
+def _check_similarity(similarity: float) -> None:
+    if not 0 < similarity <= 1:
+        raise ValueError(f"similarity is {similarity}, not in (0, 1]")

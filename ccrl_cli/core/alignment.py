@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from ccrl_cli.records import Alignment, Entity, Example, Span
@@ -23,6 +24,9 @@ _IGNORABLE = re.compile(
     "\U000e0000-\U000e0fff]+"
 )
 """Default_Ignorable_Code_Point of the Unicode Character Database: invisible by definition."""
+
+Mention = tuple[str, str]
+"""Key of the surface text (see :func:`mention_key`) and type identifier."""
 
 Place = tuple[int, int, int]
 """Token range [start, end) and the bit mask of its tokens."""
@@ -82,6 +86,7 @@ def _continues(text: str, start: int) -> bool:
     return all(letters) or (text[start - 1] in _JOINERS and not any(letters))
 
 
+@lru_cache(maxsize=1 << 14)
 def mention_key(text: str) -> str:
     """Return the form under which mentions are compared: what is visible, canonically composed.
 
@@ -121,6 +126,11 @@ def fold_case(text: str) -> str:
         return text.casefold()
     folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
     return _GREEK_ACCENT.sub(r"\1", folded.replace("i\u0307", "i"))
+
+
+def mention_of(entity: Entity) -> Mention:
+    """Return the form under which two mentions are one: the key of the text, and the type."""
+    return mention_key(entity.text), entity.type
 
 
 class Aligner:
@@ -225,7 +235,16 @@ class Aligner:
         return placed
 
     def align(self, entities: Iterable[Entity]) -> Alignment:
-        """Place mentions on whole tokens; ``core.placing`` also finds those inside a word."""
+        """Place each mention on whole tokens: longest first, leftmost free place, no overlap.
+
+        Mentions of equal length go in the order written. Whitespace and Unicode composition do not
+        matter, case does. Two mentions of one name take two places. What cannot be placed, because
+        no tokens are it or because its places are taken, is hallucinated; ``core.placing`` also
+        finds what stands inside a word.
+
+        Returns:
+            Spans in text order, and hallucinated mentions in the order written.
+        """
         mentions = tuple(entities)
         places = self.place([mention_key(mention.text) for mention in mentions])
         spans: list[Span] = []

@@ -1,25 +1,21 @@
 """Confidence of a model in its own answer, from K completions of one input; all in [0, 1].
 
-Axis letters: N inputs, K completions. Cluster ids are whole numbers of any size; -1 marks an
-invalid completion, which agrees with nobody: it stays in K, is a cluster of its own for the
-entropy, and never wins.
+Cluster ids are whole numbers of any size; -1 marks an invalid completion, which agrees with
+nobody: it stays in K, is a cluster of its own for the entropy, and never wins.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from ccrl_cli.core.combination import METRICS, Combination, combined
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+INVALID = -1
+"""Cluster id of an invalid completion."""
 
-_PAIRS_PER_CHUNK = 4_000_000
 _TIE_DECIMALS = 12
 
 
@@ -30,16 +26,16 @@ class Evidence:
     Attributes:
         cluster_ids: K cluster ids, -1 for an invalid completion.
         mean_logprobs: K mean token log-probabilities in nats, None where the backend has none.
-        kept_votes: vote share of each entity in the label.
-        empty_share: share of K that are valid and name no entity.
+        kept_votes: for each entity in the label, how many of the K hold it.
+        num_empty: how many of the K are valid and name no entity.
         type_posteriors: posterior of its type for each entity in the label, see
             ``core.type_evidence``; None where an entity was not scored.
     """
 
     cluster_ids: Sequence[int]
     mean_logprobs: Sequence[float | None]
-    kept_votes: Sequence[float] = ()
-    empty_share: float = 0.0
+    kept_votes: Sequence[int] = ()
+    num_empty: int = 0
     type_posteriors: Sequence[float] | None = None
 
 
@@ -55,16 +51,17 @@ def confidence(metric: str, evidence: Evidence, *, combination: Combination | No
         ValueError: the metric is unknown, ``combined`` has no combination, or the evidence does
             not hold what the metric needs.
     """
+    empty_share = evidence.num_empty / max(1, len(evidence.cluster_ids))
     if metric == "self_consistency":
         return self_consistency(evidence.cluster_ids)
     if metric == "semantic_entropy":
         return semantic_entropy(evidence.cluster_ids, evidence.mean_logprobs)
     if metric == "entity_vote":
-        return entity_vote(evidence.kept_votes, evidence.empty_share)
+        return entity_vote(evidence.kept_votes, len(evidence.cluster_ids), empty_share)
     if metric == "logprob":
         return logprob(evidence.cluster_ids, evidence.mean_logprobs)
     if metric == "type_posterior":
-        return type_posterior(evidence.type_posteriors, evidence.empty_share)
+        return type_posterior(evidence.type_posteriors, empty_share)
     if metric != "combined":
         raise ValueError(f"metric {metric!r} is not one of {', '.join(METRICS)}")
     if combination is None:
@@ -74,8 +71,14 @@ def confidence(metric: str, evidence: Evidence, *, combination: Combination | No
 
 
 def self_consistency(cluster_ids: Sequence[int]) -> float:
-    """Return the share of K in the largest cluster (Wang 2203.11171; TTRL 2504.16084)."""
-    return float(self_consistency_batch(_one_row(cluster_ids))[0])
+    """Return the share of K in the largest cluster (Wang 2203.11171; TTRL 2504.16084).
+
+    Raises:
+        ValueError: K is 0.
+    """
+    _check(cluster_ids)
+    sizes = Counter(number for number in cluster_ids if number != INVALID)
+    return max(sizes.values(), default=0) / len(cluster_ids)
 
 
 def semantic_entropy(
@@ -85,24 +88,59 @@ def semantic_entropy(
 
     Cluster probabilities come from length-normalised likelihoods if every completion has one, else
     from counts. Differs from the papers in that it is scaled to [0, 1] and that invalid completions
-    count, each as a cluster of its own. With K = 1 a valid answer gives 1.
+    count, each as a cluster of its own. With K = 1 a valid answer gives 1; 0 if none is valid.
+
+    Raises:
+        ValueError: K is 0, the lengths differ, or a log-probability is above 0 or infinite.
     """
-    rows = _logprob_row(mean_logprobs, len(cluster_ids))
-    if rows is not None and np.isnan(rows).any():
-        rows = None
-    return float(semantic_entropy_batch(_one_row(cluster_ids), rows)[0])
+    entropy = cluster_entropy(cluster_ids, mean_logprobs)
+    if all(number == INVALID for number in cluster_ids):
+        return 0.0
+    return 1.0 - entropy / math.log(len(cluster_ids)) if len(cluster_ids) > 1 else 1.0
 
 
-def entity_vote(kept_votes: Sequence[float], empty_share: float) -> float:
-    """Return the mean vote share of the kept entities; with none kept, the share of empty answers.
-
-    Self-Improving zero-shot NER 2311.08921; SCRL 2603.19880.
+def cluster_entropy(
+    cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None] | None = None
+) -> float:
+    """Return the entropy over clusters in nats, at most ln K; every -1 is a cluster of its own.
 
     Args:
-        kept_votes: vote share of each entity in the label.
+        cluster_ids: K cluster ids.
+        mean_logprobs: K mean token log-probabilities in nats; counts are taken where one of them
+            is missing.
+
+    Raises:
+        ValueError: as :func:`semantic_entropy` says.
+    """
+    known = _known(mean_logprobs, cluster_ids)
+    logprobs = [value for value in known if value is not None]
+    if len(logprobs) < len(known):
+        logprobs = [0.0] * len(known)
+    highest = max(logprobs)
+    mass: defaultdict[int, list[float]] = defaultdict(list)
+    for place, (number, value) in enumerate(zip(cluster_ids, logprobs, strict=True)):
+        mass[number if number != INVALID else -2 - place].append(math.exp(value - highest))
+    # Sums are exact whatever their order, so inputs that agree alike are equally sure.
+    sums = [math.fsum(values) for values in mass.values()]
+    total = math.fsum(sums)
+    entropy = -math.fsum(p * math.log(p) for p in (value / total for value in sums) if p > 0)
+    return min(max(entropy, 0.0), math.log(len(cluster_ids)))
+
+
+def entity_vote(kept_votes: Sequence[int], num_completions: int, empty_share: float) -> float:
+    """Return the mean vote share of the kept entities; with none kept, the share of empty answers.
+
+    Self-Improving zero-shot NER 2311.08921; SCRL 2603.19880. Whole votes are summed and divided
+    once, so that equal votes give equal confidences to the last bit.
+
+    Args:
+        kept_votes: for each entity in the label, how many completions hold it.
+        num_completions: K.
         empty_share: share of K that are valid and name no entity.
     """
-    return math.fsum(kept_votes) / len(kept_votes) if kept_votes else float(empty_share)
+    if not kept_votes:
+        return empty_share
+    return sum(kept_votes) / (len(kept_votes) * num_completions)
 
 
 def type_posterior(posteriors: Sequence[float] | None, empty_share: float) -> float:
@@ -117,7 +155,7 @@ def type_posterior(posteriors: Sequence[float] | None, empty_share: float) -> fl
     """
     if posteriors is None:
         raise ValueError("the type_posterior metric needs type scores of the entities")
-    return math.fsum(posteriors) / len(posteriors) if posteriors else float(empty_share)
+    return math.fsum(posteriors) / len(posteriors) if posteriors else empty_share
 
 
 def logprob(cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None]) -> float:
@@ -126,178 +164,67 @@ def logprob(cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None]) -
     0 if no completion is valid.
 
     Raises:
-        ValueError: a member of the winning cluster has no log-probability.
+        ValueError: a member of the winning cluster has no log-probability, or as
+            :func:`semantic_entropy` says.
     """
-    rows = _logprob_row(mean_logprobs, len(cluster_ids))
-    if rows is None:
+    known = _known(mean_logprobs, cluster_ids)
+    best = winner(cluster_ids, mean_logprobs)
+    if best == INVALID:
+        return 0.0
+    members = [value for number, value in zip(cluster_ids, known, strict=True) if number == best]
+    likelihoods = [math.exp(value) for value in members if value is not None]
+    if len(likelihoods) < len(members):
         raise ValueError("the logprob metric needs the log-probabilities of the completions")
-    return float(logprob_batch(_one_row(cluster_ids), rows)[0])
+    return math.fsum(likelihoods) / len(likelihoods)
 
 
-def self_consistency_batch(ids_nk: ArrayLike) -> FloatArray:
-    """Return :func:`self_consistency` of N inputs.
-
-    Args:
-        ids_nk: cluster ids, -1 for an invalid completion.
-    """
-    ids = _check_ids(ids_nk)
-    share = np.empty(len(ids))
-    for rows, _, counts_nk in _cluster_sizes(ids):
-        share[rows] = np.where(ids[rows] >= 0, counts_nk, 0).max(axis=1) / ids.shape[1]
-    return share
-
-
-def cluster_entropy_batch(
-    ids_nk: ArrayLike, mean_logprobs_nk: ArrayLike | None = None
-) -> FloatArray:
-    """Return the entropy over clusters of N inputs, in nats, at most ln K.
-
-    Args:
-        ids_nk: cluster ids; every -1 is a cluster of its own.
-        mean_logprobs_nk: mean token log-probabilities; None counts completions instead.
-
-    Raises:
-        ValueError: a log-probability is missing (NaN) or above 0, or shapes differ.
-    """
-    ids = _check_ids(ids_nk)
-    num_completions = ids.shape[1]
-    if mean_logprobs_nk is None:
-        weights = np.full(ids.shape, 1.0)
-    else:
-        logprobs = _check_logprobs(mean_logprobs_nk, ids)
-        if np.isnan(logprobs).any():
-            raise ValueError("a log-probability is missing: entropy needs all of them or none")
-        weights = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
-    entropy = np.empty(len(ids))
-    for rows, same_nkk, counts_nk in _cluster_sizes(ids):
-        if mean_logprobs_nk is None:
-            mass_nk = counts_nk / num_completions
-            share_nk = np.full(mass_nk.shape, 1.0 / num_completions)
-        else:
-            share_nk = weights[rows] / weights[rows].sum(axis=1, keepdims=True)
-            mass_nk = np.minimum(_sum_over_cluster(same_nkk, share_nk), 1.0)
-        # Σ_c p_c ln p_c = Σ_k w_k ln p_c(k); a weight that underflowed to 0 contributes 0.
-        entropy[rows] = -(share_nk * np.log(np.where(mass_nk > 0, mass_nk, 1.0))).sum(axis=1)
-    return np.clip(entropy, 0.0, math.log(num_completions))
-
-
-def semantic_entropy_batch(
-    ids_nk: ArrayLike, mean_logprobs_nk: ArrayLike | None = None
-) -> FloatArray:
-    """Return :func:`semantic_entropy` of N inputs; 0 where no completion is valid.
-
-    Args:
-        ids_nk: cluster ids, -1 for an invalid completion.
-        mean_logprobs_nk: mean token log-probabilities; None counts completions instead.
-
-    Raises:
-        ValueError: a log-probability is missing (NaN) or above 0, or shapes differ.
-    """
-    ids = _check_ids(ids_nk)
-    valid = (ids >= 0).any(axis=1)
-    if ids.shape[1] == 1:
-        return np.asarray(valid, dtype=np.float64)
-    entropy = cluster_entropy_batch(ids, mean_logprobs_nk)
-    return np.asarray(np.where(valid, 1.0 - entropy / math.log(ids.shape[1]), 0.0))
-
-
-def winners(ids_nk: ArrayLike, mean_logprobs_nk: ArrayLike | None = None) -> IntArray:
-    """Return the id of the winning cluster of N inputs; -1 where no completion is valid.
+def winner(cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None] | None = None) -> int:
+    """Return the id of the winning cluster; -1 where no completion is valid.
 
     The largest cluster wins; ties go to the higher mean log-probability, then to the first seen.
 
     Args:
-        ids_nk: cluster ids, -1 for an invalid completion.
-        mean_logprobs_nk: mean token log-probabilities, NaN where unknown; means are over the
-            known ones, and a cluster with none known loses a tie.
-    """
-    ids = _check_ids(ids_nk)
-    logprobs = (
-        np.full(ids.shape, np.nan)
-        if mean_logprobs_nk is None
-        else _check_logprobs(mean_logprobs_nk, ids)
-    )
-    winner = np.empty(len(ids), dtype=np.int64)
-    for rows, same_nkk, counts_nk in _cluster_sizes(ids):
-        size_nk = np.where(ids[rows] >= 0, counts_nk, 0)
-        largest_nk = size_nk == size_nk.max(axis=1, keepdims=True)
-        known_nk = ~np.isnan(logprobs[rows])
-        num_known = _sum_over_cluster(same_nkk, known_nk.astype(np.float64))
-        total = _sum_over_cluster(same_nkk, np.where(known_nk, logprobs[rows], 0.0))
-        mean_nk = np.where(num_known > 0, total / np.maximum(num_known, 1), -np.inf)
-        # Rounded, so that equal clusters tie whatever the order in which their sums were taken.
-        mean_nk = np.where(largest_nk, np.round(mean_nk, _TIE_DECIMALS), -np.inf)
-        best_nk = largest_nk & (mean_nk == mean_nk.max(axis=1, keepdims=True))
-        winner[rows] = np.take_along_axis(ids[rows], best_nk.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return winner
-
-
-def logprob_batch(ids_nk: ArrayLike, mean_logprobs_nk: ArrayLike) -> FloatArray:
-    """Return :func:`logprob` of N inputs.
-
-    Args:
-        ids_nk: cluster ids, -1 for an invalid completion.
-        mean_logprobs_nk: mean token log-probabilities, NaN where unknown.
+        cluster_ids: K cluster ids, -1 for an invalid completion.
+        mean_logprobs: K mean token log-probabilities in nats; means are over the known ones, and
+            a cluster with none known loses a tie.
 
     Raises:
-        ValueError: a member of a winning cluster has no log-probability, or shapes differ.
+        ValueError: as :func:`semantic_entropy` says.
     """
-    ids = _check_ids(ids_nk)
-    logprobs = _check_logprobs(mean_logprobs_nk, ids)
-    members = (ids == winners(ids, logprobs)[:, None]) & (ids >= 0)
-    if np.isnan(logprobs[members]).any():
-        raise ValueError("the logprob metric needs the log-probabilities of the completions")
-    likelihood = np.exp(np.where(members, logprobs, -np.inf))
-    return np.asarray(likelihood.sum(axis=1) / np.maximum(members.sum(axis=1), 1))
+    known = _known(mean_logprobs, cluster_ids)
+    members: dict[int, list[float | None]] = {}
+    for number, value in zip(cluster_ids, known, strict=True):
+        if number != INVALID:
+            members.setdefault(number, []).append(value)
+    largest = max(map(len, members.values()), default=0)
+    tied = [number for number, values in members.items() if len(values) == largest]
+    if len(tied) < 2:
+        return tied[0] if tied else INVALID
+    return max(tied, key=lambda number: _mean_known(members[number]))
 
 
-def _cluster_sizes(ids: IntArray) -> Iterator[tuple[slice, NDArray[np.bool_], IntArray]]:
-    """Yield chunks of rows: slice, whether two completions share a cluster (nKK), sizes (nK)."""
-    num_completions = ids.shape[1]
-    diagonal = np.eye(num_completions, dtype=np.bool_)
-    height = max(1, _PAIRS_PER_CHUNK // num_completions**2)
-    for start in range(0, len(ids), height):
-        rows = slice(start, start + height)
-        chunk = ids[rows]
-        same = chunk[:, :, None] == chunk[:, None, :]
-        invalid = chunk < 0
-        if invalid.any():
-            same &= ~invalid[:, :, None] | diagonal
-        yield rows, same, same.sum(axis=2)
+def _mean_known(values: Sequence[float | None]) -> float:
+    """Return the mean of the known values, rounded so that equal clusters tie; -inf without any."""
+    known = [value for value in values if value is not None]
+    return round(math.fsum(known) / len(known), _TIE_DECIMALS) if known else -math.inf
 
 
-def _sum_over_cluster(same_nkk: NDArray[np.bool_], values_nk: FloatArray) -> FloatArray:
-    """Return, for every completion, the sum of values over its cluster."""
-    return np.asarray((same_nkk @ values_nk[:, :, None])[:, :, 0], dtype=np.float64)
-
-
-def _one_row(cluster_ids: Sequence[int]) -> IntArray:
-    return np.asarray(cluster_ids, dtype=np.int64).reshape(1, -1)
-
-
-def _logprob_row(mean_logprobs: Sequence[float | None] | None, size: int) -> FloatArray | None:
-    """Return one row with NaN for None, or None if no completion has a log-probability."""
+def _known(
+    mean_logprobs: Sequence[float | None] | None, cluster_ids: Sequence[int]
+) -> list[float | None]:
+    """Return K log-probabilities, rounding noise above 0 removed, None where unknown."""
+    _check(cluster_ids)
     if mean_logprobs is None:
-        return None
-    if len(mean_logprobs) != size:
-        raise ValueError(f"{size} cluster ids but {len(mean_logprobs)} log-probabilities")
-    if all(value is None for value in mean_logprobs):
-        return None
-    return np.array([[math.nan if value is None else value for value in mean_logprobs]])
-
-
-def _check_ids(ids_nk: ArrayLike) -> IntArray:
-    ids = np.asarray(ids_nk, dtype=np.int64)
-    if ids.ndim != 2 or ids.shape[1] == 0:
-        raise ValueError(f"cluster ids have shape {ids.shape}, not (N, K) with K of at least 1")
-    return ids
-
-
-def _check_logprobs(logprobs_nk: ArrayLike, ids: IntArray) -> FloatArray:
-    """Return log-probabilities as floats, rounding noise above 0 removed; NaN is allowed."""
-    logprobs = np.asarray(logprobs_nk, dtype=np.float64)
-    if logprobs.shape != ids.shape:
-        raise ValueError(f"log-probabilities have shape {logprobs.shape}, not {ids.shape}")
-    if (logprobs > 1e-3).any() or np.isneginf(logprobs).any():
+        return [None] * len(cluster_ids)
+    if len(mean_logprobs) != len(cluster_ids):
+        raise ValueError(
+            f"{len(cluster_ids)} cluster ids but {len(mean_logprobs)} log-probabilities"
+        )
+    if any(value is not None and not -math.inf < value <= 1e-3 for value in mean_logprobs):
         raise ValueError("a mean log-probability is above 0 or infinite")
-    return np.minimum(logprobs, 0.0)
+    return [None if value is None else min(value, 0.0) for value in mean_logprobs]
+
+
+def _check(cluster_ids: Sequence[int]) -> None:
+    if not len(cluster_ids):
+        raise ValueError("there are no completions: K is 0")

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ccrl_cli.core.alignment import mention_key
-from ccrl_cli.records import Alignment, Entity, Score, Span
+from ccrl_cli.records import Alignment, Score, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +114,3 @@ def forgetting(before: float, after: float) -> float:
         after: source F1 of the adapted model.
     """
     return before - after
-
-
-def entity_score(predicted: Iterable[Entity], gold: Iterable[Entity]) -> Score:
-    """Compare two multisets of mentions by text and type, without places.
-
-    Whitespace and Unicode composition do not matter, case does. A second copy of a mention is
-    right only if the other side has two as well.
-    """
-    stated = Counter((mention_key(mention.text), mention.type) for mention in predicted)
-    due = Counter((mention_key(mention.text), mention.type) for mention in gold)
-    found = (stated & due).total()
-    return Score(found, stated.total() - found, due.total() - found)

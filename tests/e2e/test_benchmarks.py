@@ -36,8 +36,7 @@ def test_learning_core(tmp_path):
     )
     result = json.loads(out)
     assert result["inputs"] == 400
-    seqeval, loop = result["cpu_seconds_seqeval_scaled"], result["cpu_seconds_loop_scaled"]
-    assert seqeval > loop > result["cpu_seconds"] > 0
+    assert result["cpu_seconds_seqeval_scaled"] > result["cpu_seconds"] > 0
 
 
 @pytest.mark.skipif(not POLITICS.is_dir(), reason="CCRL_DATA_DIR has no crossner_politics")

@@ -11,6 +11,7 @@ from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 
 import pytest
+
 from made_machine import ROOT, find_powershell
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]

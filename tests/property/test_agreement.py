@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,8 +7,6 @@ from ccrl_cli.core.agreement import (
     INVALID,
     Labeller,
     cluster,
-    cluster_weights,
-    entity_votes,
 )
 from ccrl_cli.core.confidence import semantic_entropy
 from ccrl_cli.records import Entity, Parse
@@ -33,9 +30,8 @@ def partition(ids):
 @given(samples, st.randoms(use_true_random=False))
 def test_votes_do_not_depend_on_the_order(items, random):
     shuffled = random.sample(items, len(items))
-    assert list(entity_votes(split(items)[0]).items()) == list(
-        entity_votes(split(shuffled)[0]).items()
-    )
+    one, other = Labeller()("x", *split(items)), Labeller()("x", *split(shuffled))
+    assert one.votes == other.votes
 
 
 @given(samples, similarities, st.randoms(use_true_random=False))
@@ -66,7 +62,8 @@ def test_entropy_and_voted_label_do_not_depend_on_the_order(items, random):
         one, other = labeller("x", *split(items)), labeller("x", *split(shuffled))
         assert one.entities == other.entities
         assert one.abstained == other.abstained
-        assert one.confidence == pytest.approx(other.confidence, abs=1e-12)
+        # To the last bit, so that ties between inputs are broken by their ids alone.
+        assert one.confidence == other.confidence
 
 
 @given(samples, similarities, st.sampled_from(["majority", "entity_vote"]))
@@ -80,15 +77,6 @@ def test_a_label_is_made_of_votes_and_its_confidence_is_a_share(items, similarit
         kept = {(entity.text.replace(" ", ""), entity.type) for entity in label.entities}
         assert kept <= voted
         assert not set(label.entities) & set(label.abstained)
-
-
-@given(samples)
-def test_cluster_weights_sum_to_one(items):
-    completions, known = split(items)
-    ids = cluster(completions)
-    weights = cluster_weights(ids, known)
-    assert set(weights) == set(ids) - {INVALID}
-    assert sum(weights.values()) == pytest.approx(1.0 if weights else 0.0)
 
 
 @given(samples, st.integers(1, 5))

@@ -3,20 +3,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccrl_cli.core.confidence import (
-    cluster_entropy_batch,
+    cluster_entropy,
     logprob,
-    logprob_batch,
     self_consistency,
-    self_consistency_batch,
     semantic_entropy,
-    semantic_entropy_batch,
-    winners,
+    winner,
 )
 
 ids_lists = st.lists(st.integers(-1, 4), min_size=1, max_size=12)
@@ -26,7 +22,7 @@ sampled = st.lists(st.tuples(st.integers(-1, 4), logprobs), min_size=1, max_size
 
 @given(ids_lists)
 def test_entropy_is_zero_exactly_for_one_cluster_and_at_most_ln_k(ids):
-    entropy = cluster_entropy_batch([ids])[0]
+    entropy = cluster_entropy(ids)
     agrees = set(ids) != {-1} and len(set(ids)) == 1
     assert (entropy == 0) == (agrees or len(ids) == 1)
     assert 0 <= entropy <= math.log(len(ids))
@@ -36,7 +32,7 @@ def test_entropy_is_zero_exactly_for_one_cluster_and_at_most_ln_k(ids):
 @given(sampled)
 def test_likelihood_entropy_is_zero_exactly_for_one_cluster_and_at_most_ln_k(items):
     ids, known = zip(*items, strict=True)
-    entropy = cluster_entropy_batch([ids], [known])[0]
+    entropy = cluster_entropy(ids, known)
     agrees = set(ids) != {-1} and len(set(ids)) == 1
     assert (entropy < 1e-9) == (agrees or len(ids) == 1)
     assert 0 <= entropy <= math.log(len(ids))
@@ -49,13 +45,13 @@ def test_entropy_equals_the_sum_over_clusters(items):
     names = [number if number >= 0 else -1 - k for k, number in enumerate(ids)]
     counts = Counter(names)
     direct = -sum(n / len(ids) * math.log(n / len(ids)) for n in counts.values())
-    assert cluster_entropy_batch([ids])[0] == pytest.approx(direct, abs=1e-12)
+    assert cluster_entropy(ids) == pytest.approx(direct, abs=1e-12)
     mass: Counter[int] = Counter()
     for name, value in zip(names, known, strict=True):
         mass[name] += math.exp(value)
     total = sum(mass.values())
     direct = -sum(m / total * math.log(m / total) for m in mass.values())
-    assert cluster_entropy_batch([ids], [known])[0] == pytest.approx(direct, abs=1e-12)
+    assert cluster_entropy(ids, known) == pytest.approx(direct, abs=1e-12)
 
 
 @given(sampled, st.randoms(use_true_random=False))
@@ -77,33 +73,13 @@ def test_metrics_do_not_depend_on_the_names_of_clusters(items):
     assert logprob(ids, known) == logprob(renamed, known)
 
 
-@given(st.integers(1, 8).flatmap(
-    lambda k: st.lists(
-        st.lists(st.tuples(st.integers(-1, 3), logprobs), min_size=k, max_size=k),
-        min_size=1, max_size=6,
-    )
-))  # fmt: skip
-def test_a_batch_equals_its_rows(rows):
-    ids = np.array([[number for number, _ in row] for row in rows])
-    known = np.array([[value for _, value in row] for row in rows])
-    assert self_consistency_batch(ids).tolist() == [self_consistency(row) for row in ids]
-    np.testing.assert_allclose(
-        semantic_entropy_batch(ids, known),
-        [semantic_entropy(row, values) for row, values in zip(ids, known, strict=True)],
-    )
-    np.testing.assert_allclose(
-        logprob_batch(ids, known),
-        [logprob(row, values) for row, values in zip(ids, known, strict=True)],
-    )
-
-
 @given(sampled)
 def test_the_winner_is_a_largest_valid_cluster(items):
     ids, known = zip(*items, strict=True)
     counts = Counter(number for number in ids if number >= 0)
-    winner = winners([ids], [known])[0]
+    best = winner(ids, known)
     if not counts:
-        assert winner == -1
+        assert best == -1
     else:
-        assert counts[winner] == max(counts.values())
-        assert self_consistency(ids) == counts[winner] / len(ids)
+        assert counts[best] == max(counts.values())
+        assert self_consistency(ids) == counts[best] / len(ids)

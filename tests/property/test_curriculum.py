@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccrl_cli.core.advantages import SCALES, group_advantages, has_signal
 from ccrl_cli.core.balance import balanced_ranks
 from ccrl_cli.core.curriculum import (
     ORDERS,
@@ -148,46 +147,3 @@ def test_constant_pacing_equals_no_curriculum(num_inputs, num_steps, per_step, s
     ids = [f"{number:02d}" for number in range(num_inputs)][::-1]
     other = make(schedule, seed, order=ids)
     assert [ids.index(other.draw(i)) for i in range(len(other))] == [int(key) for key in drawn]
-
-
-REWARDS = st.integers(2, 5).flatmap(
-    lambda g: st.lists(st.lists(st.floats(0, 1.2), min_size=g, max_size=g), min_size=1, max_size=5)
-)
-
-
-@given(REWARDS, st.sampled_from(SCALES), st.data())
-def test_weight_0_removes_an_input_and_changes_no_other(rewards, scale, data):
-    weights = np.ones(len(rewards))
-    removed = data.draw(st.integers(0, len(rewards) - 1))
-    weights[removed] = 0.0
-    plain, weighted = group_advantages(rewards, scale), group_advantages(rewards, scale, weights)
-    assert not weighted[removed].any()
-    others = np.arange(len(rewards)) != removed
-    np.testing.assert_array_equal(weighted[others], plain[others])
-
-
-@given(REWARDS, st.sampled_from(SCALES))
-def test_advantages_of_a_group_sum_to_zero_and_vanish_without_spread(rewards, scale):
-    advantages = group_advantages(rewards, scale)
-    np.testing.assert_allclose(advantages.sum(axis=1), 0.0, atol=1e-9)
-    for group, row in zip(rewards, advantages, strict=True):
-        if not has_signal(group):
-            assert np.abs(row).max() < 1e-4
-
-
-def test_a_weight_on_the_reward_is_lost_in_the_spread_of_the_group():
-    # Rewards 1, 0 of one prompt, weight 1/4 on the reward: mean and spread shrink alike.
-    full, quarter = np.array([[1.0, 0.0]]), np.array([[0.25, 0.0]])
-    np.testing.assert_allclose(
-        group_advantages(full, "group"), group_advantages(quarter, "group"), rtol=1e-3
-    )
-    # On the advantage it is kept: half a spread of 0.7071 each way, times 1/4.
-    weighted = group_advantages(full, "group", [0.25])
-    np.testing.assert_allclose(weighted, [[0.25 * 0.7071, -0.25 * 0.7071]], rtol=1e-3)
-
-
-def test_bad_groups_are_refused():
-    with pytest.raises(ValueError, match="at least 2"):
-        group_advantages([[1.0]])
-    with pytest.raises(ValueError, match="scale is 'sum', not one of"):
-        group_advantages([[1.0, 0.0]], "sum")

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccrl_cli.core.alignment import tokenize
-from ccrl_cli.data.markup import format_sentence, parse_corpus, parse_sentence
+from ccrl_cli.data.markup import parse_corpus, parse_sentence
 from ccrl_cli.errors import DataError
 from ccrl_cli.records import Example, Span
+from written_markup import format_sentence
 
 TYPES = st.sampled_from(["rocket", "space_agency", "a|b]", "\\", "#"])
 PIECES = st.one_of(

@@ -30,7 +30,9 @@ ODD = {
     "no pip": "sys.path = [p for p in sys.path if not p.endswith('with-pip')]",
 }
 STORE = "Python was not found; run without arguments to install from the Microsoft Store"
-NO_VENV = "The virtual environment was not created: ensurepip is not available. apt install python3-venv"
+NO_VENV = (
+    "The virtual environment was not created: ensurepip is not available. apt install python3-venv"
+)
 FAILED = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
 
 
@@ -134,7 +136,9 @@ while ($line = [Console]::In.ReadLine()) {
 class Machine:
     """A machine with a copy of the scripts, and the programs that a test gives it."""
 
-    def __init__(self, base: Path, shell: str, server: PowerShell | None, name: str = "ccrl") -> None:
+    def __init__(
+        self, base: Path, shell: str, server: PowerShell | None, name: str = "ccrl"
+    ) -> None:
         self.shell = shell
         self.server = server
         self.tools, self.folder, self.site = base / "bin", base / name, base / "site"
@@ -144,7 +148,13 @@ class Machine:
         self.environment: dict[str, str] = {}
         self.gpus: list[str] = []  # what Windows says about its display adapters
         self.strict = False
-        for folder in (self.tools, self.folder, self.site, base / "home", base / "with-pip" / "pip"):
+        for folder in (
+            self.tools,
+            self.folder,
+            self.site,
+            base / "home",
+            base / "with-pip" / "pip",
+        ):
             folder.mkdir(parents=True)
         (base / "with-pip" / "pip" / "__init__.py").touch()
         self.base = base
@@ -174,7 +184,9 @@ class Machine:
             body += f"--query-gpu=driver_version,compute_cap,name) echo '{answer}' ;;\n"
         else:
             body += "*compute_cap*) echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2 ;;\n"
-            answer = "\n".join(", ".join((row.split(", ")[0], row.split(", ", 2)[2])) for row in rows)
+            answer = "\n".join(
+                ", ".join((row.split(", ")[0], row.split(", ", 2)[2])) for row in rows
+            )
             body += f"--query-gpu=driver_version,name) echo '{answer}' ;;\n"
         self.program("nvidia-smi", body + f"*) exit 1 ;;\nesac\nexit {code}")
 
@@ -221,7 +233,9 @@ pip) {fail} ;;
 esac""",
         )
 
-    def torch(self, source: str, version: str = "", requires: Mapping[str, str] | None = None) -> None:
+    def torch(
+        self, source: str, version: str = "", requires: Mapping[str, str] | None = None
+    ) -> None:
         """Have a package torch in .venv, and packages that ask for one."""
         (self.site / "torch.py").write_text(source, encoding="utf-8")
         for name, line in {"torch": "", **(requires or {})}.items():

@@ -75,7 +75,7 @@ def _backends(result: DoctorResult) -> str:
 
 def _plan(plan: ModelPlan, budget: float) -> str:
     if plan.parameters is None:
-        return f"{plan.model}: {plan.source}; `ccrl download` it for a memory plan"
+        return f"{plan.model}: no memory plan: {plan.source}"
     head = (
         f"{plan.model}: {plan.parameters / 1e9:.2f} billion weights ({plan.source}), "
         f"{plan.weights}; memory {budget:.1f} GiB"

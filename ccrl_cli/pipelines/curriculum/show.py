@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,7 @@ from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
 from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.placing import view_for
-from ccrl_cli.core.reward_batch import score_batch
-from ccrl_cli.core.rewards import RewardWeights, make_target
+from ccrl_cli.core.rewards import RewardWeights, Target, make_target, score
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import UsageError
@@ -39,7 +38,7 @@ from ccrl_cli.pipelines.labelling.quality import (
     score_labels,
 )
 from ccrl_cli.pipelines.labelling.samples import SampleSet, load_samples
-from ccrl_cli.records import Score
+from ccrl_cli.records import Parse, Score
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
@@ -280,18 +279,20 @@ def learning_signals(profile: Profile, labels: LabelSet, found: SampleSet) -> di
         length_limit_tokens=limit,
     )
     voted = section.overlap == "expected_f1"
-    targets = [
-        make_target(
-            Aligner(view_for(found.examples[key].without_gold(), label.entities)),
-            label.entities,
-            label.abstained,
-            label.votes if voted else None,
-        )
-        for key, label in labels.labels.items()
-    ]
-    samples = [found.samples[key][0] for key in labels.labels]
-    totals = score_batch(samples, targets, weights)["total"]
-    return {key: has_signal(row) for key, row in zip(labels.labels, totals, strict=True)}
+    signals = {}
+    for key, label in labels.labels.items():
+        aligner = Aligner(view_for(found.examples[key].without_gold(), label.entities))
+        votes = label.votes if voted else None
+        target = make_target(aligner, label.entities, label.abstained, votes)
+        signals[key] = _earn_differently(found.samples[key][0], target, weights)
+    return signals
+
+
+def _earn_differently(parses: Iterable[Parse], target: Target, weights: RewardWeights) -> bool:
+    """Return whether two completions of an input differ in reward; most are not looked at."""
+    rewards = (score(parse, target, weights)["total"] for parse in parses)
+    first = next(rewards)
+    return any(has_signal((first, other)) for other in rewards)
 
 
 def _histogram(confidences: Sequence[float]) -> tuple[int, ...]:

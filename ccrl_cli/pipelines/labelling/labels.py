@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.agreement import Labeller, PosteriorOf
 from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.balance import balanced_ranks
-from ccrl_cli.core.batch import label_batch
 from ccrl_cli.core.calibration import calibrate_in_order
 from ccrl_cli.core.combination import Combination, GeometricMean
 from ccrl_cli.core.placing import view_for
@@ -148,17 +145,10 @@ def derive_labels(
         chosen = evidence.chosen_types()
         found = found.with_types(chosen)
     posteriors = evidence.posteriors(found.parses) if evidence else {}
-    keys = list(found.samples)
-    parses = [found.samples[key][0] for key in keys]
-    logprobs = [found.samples[key][1] for key in keys]
-    with _uncollected():
-        made = label_batch(labeller, keys, parses, logprobs, posteriors)
-        labels = {
-            label.input_id: in_text(
-                label, Aligner(view_for(found.examples[label.input_id], label.entities))
-            )
-            for label in made
-        }
+    labels = {}
+    for key, (parses, logprobs) in found.samples.items():
+        label = labeller(key, parses, logprobs, posteriors.get(key))
+        labels[key] = in_text(label, Aligner(view_for(found.examples[key], label.entities)))
     return LabelSet(
         labels=labels,
         examples={key: found.examples[key].without_gold() for key in labels},
@@ -178,21 +168,6 @@ def without_types(labeller: Labeller) -> Labeller:
     if "type_posterior" not in labeller.metrics:
         return labeller
     return replace(labeller, metric="entity_vote", combination=None)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pause the search for reference cycles: millions of small values are made, none in a cycle.
-
-    Without it a third of the time of a large store goes into looking at them again and again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def make_labeller(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccrl_cli.core.fitting import FOUR_BIT, fit_generation, fit_training
@@ -19,7 +18,6 @@ from ccrl_cli.core.memory import (
     training_plan,
     weight_bytes,
 )
-from ccrl_cli.errors import CcrlError
 from ccrl_cli.generators.registry import SERVERS
 from ccrl_cli.models.shapes import find_shape
 
@@ -59,7 +57,7 @@ class ModelPlan:
 
     Attributes:
         model: its reference.
-        source: where its shape comes from.
+        source: where its shape comes from, or why it is not known.
         weights: format of the weights in the plans.
         parameters: number of weights; None for an unknown model.
         weights_gib: GiB of the weights by format.
@@ -92,8 +90,10 @@ def plan_memory(
     models = list(dict.fromkeys((*profile.generation_models, profile.model.name)))
     found = []
     for model in models:
-        shape, source = find_shape(model, _folder(model))
+        shape, source = find_shape(model)
         if shape is None:
+            if backend in SERVERS and model != profile.model.name:
+                source = "a server holds it"
             found.append(ModelPlan(model, source, fmt, None, {}, None, ()))
             continue
         plans = []
@@ -213,16 +213,6 @@ def _format(profile: Profile, on_gpu: bool) -> str:
     from ccrl_cli.models.loading import choose_dtype
 
     return str(choose_dtype("auto", "cpu")).removeprefix("torch.")
-
-
-def _folder(reference: str) -> Path | None:
-    """Return the folder of a model that is on disk."""
-    from ccrl_cli.models.download import plan_model
-
-    try:
-        return plan_model(reference, offline=True).folder
-    except CcrlError:
-        return None
 
 
 def _gib(size: int) -> float:

@@ -9,10 +9,7 @@ from ccrl_cli.core.agreement import (
     Labeller,
     canonical,
     cluster,
-    cluster_weights,
-    entity_votes,
     pool,
-    pseudo_label,
     restrict_types,
 )
 from ccrl_cli.core.combination import GeometricMean
@@ -73,32 +70,15 @@ def test_bad_similarity_is_refused(similarity):
         Labeller(similarity=similarity)
 
 
-def test_cluster_weights_are_counts_without_likelihoods():
-    assert cluster_weights([0, 1, 0, -1]) == pytest.approx({0: 2 / 3, 1: 1 / 3})
-    # One valid completion has no log-probability: counts again.
-    assert cluster_weights([0, 1], [-0.1, None]) == {0: 0.5, 1: 0.5}
-    assert cluster_weights([-1, -1], [None, None]) == {}
-
-
-def test_cluster_weights_are_sums_of_likelihoods():
-    # Likelihoods 0.2 + 0.4 against 0.2; the invalid one is left out, known or not.
-    logprobs = [math.log(0.2), math.log(0.2), math.log(0.4), None]
-    assert cluster_weights([0, 1, 0, -1], logprobs) == pytest.approx({0: 0.75, 1: 0.25})
-    # Far below the smallest float: only the ratio 1 : e counts.
-    weights = cluster_weights([0, 1], [-5000.0, -4999.0])
-    assert weights[1] == pytest.approx(math.e / (1 + math.e))
-
-
 def test_votes_are_shares_of_all_completions():
     # BONN in 2 of 4 (the copy is not a second vote), KOHL in 1 of 4; the invalid one counts in 4.
     parses = [says(BONN, BONN), says(BONN, KOHL), says(), BROKEN]
-    assert entity_votes(parses) == {BONN: 0.5, KOHL: 0.25}
-    assert list(entity_votes(parses)) == [BONN, KOHL]
+    assert label(parses).votes == ((BONN, 0.5), (KOHL, 0.25))
 
 
 def test_votes_show_the_most_frequent_spelling():
     spaced, joined = Entity("U. S.", "location"), Entity("U.S.", "location")
-    assert entity_votes([says(spaced), says(joined), says(joined)]) == {joined: 1.0}
+    assert label([says(spaced), says(joined), says(joined)]).votes == ((joined, 1.0),)
 
 
 def test_majority_wins_by_count():
@@ -239,30 +219,6 @@ def test_pool_gives_every_completion_one_vote():
     assert label(parses, logprobs).entities == (BONN,)
     with pytest.raises(ValueError, match="1 parses but 2"):
         pool([([says()], [None, None])])
-
-
-def test_short_form_equals_the_labeller():
-    parses = [says(KOHL), says(KOHL, BONN), BROKEN]
-    short = pseudo_label(
-        "x",
-        parses,
-        [-0.1, -0.2, None],
-        rule="entity_vote",
-        metric="entity_vote",
-        positive=0.6,
-        negative=0.2,
-    )
-    assert short == label(
-        parses,
-        [-0.1, -0.2, None],
-        rule="entity_vote",
-        metric="entity_vote",
-        positive=0.6,
-        negative=0.2,
-    )
-    assert (short.input_id, short.rule, short.metric) == ("x", "entity_vote", "entity_vote")
-    assert short.entities == (KOHL,)
-    assert short.abstained == (BONN,)
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,14 @@ import pytest
 from ccrl_cli.core.combination import METRICS, GeometricMean, LogisticCombination, combined
 from ccrl_cli.core.confidence import (
     Evidence,
-    cluster_entropy_batch,
     confidence,
     entity_vote,
     logprob,
-    logprob_batch,
     self_consistency,
-    self_consistency_batch,
     semantic_entropy,
-    semantic_entropy_batch,
     type_posterior,
-    winners,
+    winner,
 )
-
-NAN = math.nan
 
 
 @pytest.mark.parametrize(
@@ -78,8 +72,14 @@ def test_likelihoods_that_underflow_are_no_trouble():
 
 
 def test_entity_vote():
-    assert entity_vote([1.0, 0.5], empty_share=0.9) == 0.75
-    assert entity_vote([], empty_share=0.625) == 0.625
+    # Votes 8 and 4 of 8: (1 + 1/2) / 2.
+    assert entity_vote([8, 4], 8, empty_share=0.9) == 0.75
+    assert entity_vote([], 8, empty_share=0.625) == 0.625
+
+
+def test_equal_votes_are_equal_confidences_to_the_last_bit():
+    # 1/6 + 5/6 and 3/6 + 3/6 are both 6 votes of 6, whatever the shares round to.
+    assert entity_vote([1, 5, 1], 6, 0.0) == entity_vote([3, 3, 1], 6, 0.0) == 7 / 18
 
 
 def test_type_posterior():
@@ -114,24 +114,24 @@ def test_rounding_noise_above_zero_is_accepted_and_more_is_not():
         semantic_entropy([0, 1], [-math.inf, -0.1])
 
 
-def test_winners_break_ties_by_mean_logprob_then_first_seen():
+def test_ties_are_broken_by_mean_logprob_then_first_seen():
     ids = [[5, 2, 2, 5], [5, 2, 2, 5], [-1, -1, -1, 3], [-1, -1, -1, -1], [4, 9, 9, 4]]
     logprobs = [
         [-0.1, -0.2, -0.2, -0.9],  # means: 5 has -0.5, 2 has -0.2
         [-0.1, -0.2, -0.1, -0.2],  # equal means: 5 was first
         [0.0, 0.0, 0.0, -9.0],
         [0.0, 0.0, 0.0, 0.0],
-        [NAN, -8.0, NAN, NAN],  # 4 has none known
+        [None, -8.0, None, None],  # 4 has none known
     ]
-    assert winners(ids, logprobs).tolist() == [2, 5, 3, -1, 9]
-    assert winners(ids).tolist() == [5, 5, 3, -1, 4]
+    assert list(map(winner, ids, logprobs)) == [2, 5, 3, -1, 9]
+    assert list(map(winner, ids)) == [5, 5, 3, -1, 4]
 
 
-def test_winners_tie_whatever_the_order_of_a_sum():
+def test_clusters_tie_whatever_the_order_of_a_sum():
     # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last bit.
     ids = [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]]
     logprobs = [[-0.1, -0.2, -0.3, -0.3, -0.2, -0.1]] * 2
-    assert winners(ids, logprobs).tolist() == [0, 1]
+    assert list(map(winner, ids, logprobs)) == [0, 1]
 
 
 def test_geometric_mean():
@@ -182,7 +182,7 @@ def test_bad_weights_are_refused(weights):
 
 def test_dispatcher_reaches_every_metric():
     evidence = Evidence(
-        [0, 0, 1, 1], [math.log(0.25)] * 4, kept_votes=[0.5, 1.0], type_posteriors=[0.2, 0.4]
+        [0, 0, 1, 1], [math.log(0.25)] * 4, kept_votes=[2, 4], type_posteriors=[0.2, 0.4]
     )
     values = {
         metric: confidence(metric, evidence, combination=GeometricMean({"logprob": 1.0}))
@@ -208,32 +208,10 @@ def test_dispatcher_refuses_what_it_does_not_know():
         confidence("combined", evidence)
 
 
-def test_batches_reach_past_one_chunk():
-    # 16 completions make chunks of 15625 rows; the rows after that must not be forgotten.
-    ids = np.tile(np.arange(16) // 4, (40_000, 1))
-    ids[-1] = 0
-    assert self_consistency_batch(ids)[[0, 20_000, -1]].tolist() == [0.25, 0.25, 1.0]
-    logprobs = np.full(ids.shape, -1.0)
-    for known in (None, logprobs):
-        np.testing.assert_allclose(
-            semantic_entropy_batch(ids, known)[[0, 20_000, -1]], [0.5, 0.5, 1]
-        )
-    assert winners(ids, logprobs)[[0, 20_000, -1]].tolist() == [0, 0, 0]
-    np.testing.assert_allclose(logprob_batch(ids, logprobs), math.exp(-1))
-
-
-def test_bad_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"not \(N, K\)"):
+def test_bad_completions_are_refused():
+    with pytest.raises(ValueError, match="K is 0"):
         self_consistency([])
-    with pytest.raises(ValueError, match=r"not \(N, K\)"):
-        semantic_entropy_batch([0, 1])
-    with pytest.raises(ValueError, match="shape"):
-        winners([[0, 1]], [[-1.0]])
+    with pytest.raises(ValueError, match="K is 0"):
+        winner([])
     with pytest.raises(ValueError, match="2 cluster ids but 1"):
         semantic_entropy([0, 1], [-1.0])
-    with pytest.raises(ValueError, match="all of them or none"):
-        cluster_entropy_batch([[0, 1]], [[-1.0, NAN]])
-
-
-def test_no_inputs_give_no_values():
-    assert semantic_entropy_batch(np.empty((0, 4), dtype=int)).shape == (0,)

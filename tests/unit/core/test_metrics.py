@@ -1,6 +1,6 @@
 import pytest
 
-from ccrl_cli.core.metrics import entity_score, forgetting, score_spans
+from ccrl_cli.core.metrics import forgetting, score_spans
 from ccrl_cli.records import Alignment, Entity, Score, Span
 
 
@@ -79,12 +79,3 @@ def test_lengths_must_agree():
 def test_forgetting_is_positive_when_source_f1_falls():
     assert forgetting(0.9, 0.85) == pytest.approx(0.05)
     assert forgetting(0.8, 0.9) == pytest.approx(-0.1)
-
-
-def test_entity_score_counts_copies():
-    ann, bonn = Entity("Ann", "per"), Entity("Bonn", "loc")
-    assert entity_score([ann, ann, bonn], [ann, bonn, bonn]) == Score(2, 1, 1)
-    assert entity_score([ann], [Entity("Ann", "loc")]) == Score(0, 1, 1)
-    assert entity_score([Entity("New  York", "loc")], [Entity("New York", "loc")]) == Score(1, 0, 0)
-    assert entity_score([], []).f1 == 1
-    assert entity_score([ann], []).f1 == 0

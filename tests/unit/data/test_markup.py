@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from ccrl_cli.data.examples import from_tokens
-from ccrl_cli.data.markup import format_sentence, parse_corpus, parse_sentence
+from ccrl_cli.data.markup import parse_corpus, parse_sentence
 from ccrl_cli.errors import DataError
 from ccrl_cli.records import Entity, Span
+from written_markup import format_sentence
 
 
 def test_mentions_become_spans():

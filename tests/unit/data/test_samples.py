@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter, defaultdict
+from importlib import resources
 from itertools import chain
 
 import pytest
 
 from ccrl_cli.core.alignment import Aligner, mention_key
-from ccrl_cli.data.catalog import SPLITS, list_samples, load_split
-from ccrl_cli.data.markup import format_sentence, parse_sentence
+from ccrl_cli.data.catalog import SPLITS, available_splits, load_split
+from ccrl_cli.data.markup import parse_sentence
 from ccrl_cli.data.type_names import TypeNames
+from written_markup import format_sentence
 
 MINIMUM = {"newswire": (200, 0.10), "spaceflight": (240, 0.03)}
 """Corpus: fewest sentences in all, least share of mentions of each type."""
@@ -51,15 +54,19 @@ def is_plain(gram):
 
 
 def test_there_are_these_samples_and_they_describe_themselves():
-    samples = {corpus.name: corpus for corpus in list_samples()}
+    folders = resources.files("ccrl_cli.data").joinpath("samples").iterdir()
+    samples = {folder.name: folder.joinpath("corpus.toml") for folder in folders}
     assert set(samples) == set(NAMES)
-    for corpus in samples.values():
-        assert corpus.description
-        assert corpus.license == "CC0-1.0"
-        assert corpus.splits == SPLITS
-        assert set(corpus.guidelines) == set(corpus.labels)
-        assert set(corpus.type_names) <= set(corpus.labels)
-        TypeNames.build(corpus.labels, corpus.type_names)
+    for name, file in samples.items():
+        corpus = tomllib.loads(file.read_text(encoding="utf-8"))
+        labels, type_names = corpus["labels"], corpus.get("type_names", {})
+        assert corpus["name"] == name
+        assert corpus["description"]
+        assert corpus["license"] == "CC0-1.0"
+        assert available_splits(f"sample:{name}") == SPLITS
+        assert set(corpus["guidelines"]) == set(labels)
+        assert set(type_names) <= set(labels)
+        TypeNames.build(labels, type_names)
 
 
 @pytest.mark.parametrize("name", NAMES)

