@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ccrl_cli.errors import IntegrityError
+from ccrl_cli.files import move
 from ccrl_cli.models.cache import preparing
 from ccrl_cli.models.packages import file_sha256
 from ccrl_cli.reporting import Reporter
@@ -57,7 +58,7 @@ def fetch_large(
                     f"{file} of {name} differs from the checksum that the hub states",
                     hint=f"it was removed; download it again: ccrl download {name}",
                 )
-            part.replace(blob)
+            move(part, blob)
     return True
 
 
