@@ -57,6 +57,12 @@ class GpuMemoryError(PreconditionError):
     kind = "memory"
 
 
+class HeldError(PreconditionError):
+    """A file or folder cannot be replaced while another program has it open (exit 3)."""
+
+    kind = "held"
+
+
 class PartialError(CcrlError):
     """Work stopped part-way, and what is finished is safe and can be resumed (exit 4)."""
 

@@ -123,6 +123,8 @@ def invoke(arguments: Sequence[str]) -> int:
         130 interrupted.
     """
     prepare_streams()
+    # Where there are no symbolic links, models take no more room by our way of fetching them.
+    os.environ.setdefault("HF_HUB_DISABLE_SYMLINKS_WARNING", "1")
     arguments = _with_values(arguments)
     flags = _before_separator(arguments)
     if "--no-color" in flags:

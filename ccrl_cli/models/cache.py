@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from ccrl_cli.reporting import Reporter
 
 VARIABLE = "CCRL_CACHE"
 _RESERVE_BYTES = 64 * 1024**2
-_MOVE_ATTEMPTS = 6
 
 
 def cache_root() -> Path:
@@ -98,47 +96,6 @@ def preparing(target: Path, reporter: Reporter) -> Iterator[bool]:
         yield not target.exists()
     finally:
         lock.release()
-
-
-@contextmanager
-def building(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that becomes `target` when the block ends.
-
-    Call it under `preparing`: what a killed process left behind is removed first. On an exception
-    nothing is left.
-    """
-    for stale in target.parent.glob(f".{target.name}.*.part"):
-        shutil.rmtree(stale, ignore_errors=True)
-    folder = target.parent / f".{target.name}.{os.getpid()}.part"
-    folder.mkdir()
-    try:
-        yield folder
-        _sync(folder)
-        _move(folder, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    """Flush the files of a folder, so that a power cut after the rename loses nothing."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("r+b") as file:
-                os.fsync(file.fileno())
-
-
-def _move(folder: Path, target: Path) -> None:
-    """Rename; on Windows a virus scanner can hold a new file for a moment, so wait and retry."""
-    for attempt in range(_MOVE_ATTEMPTS):
-        try:
-            folder.replace(target)
-        except PermissionError:
-            if sys.platform != "win32" or attempt == _MOVE_ATTEMPTS - 1:
-                raise
-            time.sleep(0.1 * 2**attempt)
-        else:
-            return
 
 
 def format_bytes(count: int) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.files import replacing_folder
 from ccrl_cli.models import convert, hub
 from ccrl_cli.models.cache import (
-    building,
     check_free_space,
     downloads_folder,
     models_folder,
@@ -222,7 +222,7 @@ def _convert(
     tokens: SpecialTokens | None = None,
 ) -> None:
     with reporter.progress(1, f"converting {provenance['source']}", "models") as piece:
-        with building(target) as folder:
+        with replacing_folder(target) as folder:
             convert.convert_gguf(source, folder, tokens=tokens, provenance=provenance)
             license_file = source.parent / "LICENSE"
             if license_file.is_file():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +16,24 @@ _LEGAL = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-@contextmanager
-def export_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty folder beside the target that takes its place when the block ends well.
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Raise if a folder is not to be replaced by an export.
 
     Raises:
-        UsageError: the target exists and `overwrite` is off, or is no export.
+        UsageError: it exists and `overwrite` is off, or it is no export.
     """
-    if target.exists():
-        if not overwrite:
-            raise UsageError(
-                f"{target} exists", hint="give --overwrite to replace it, or --output FOLDER"
-            )
-        if not target.is_dir() or not (
-            (target / "config.json").is_file() or (target / _ADAPTER_FILES[0]).is_file()
-        ):
-            raise UsageError(
-                f"{target} is no model folder, so it is not replaced", hint="name another --output"
-            )
-    fresh = target.with_name(target.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
-        fresh.mkdir(parents=True)
-    except OSError as error:
-        raise PreconditionError(
-            f"{target} cannot be written: {error.strerror}", hint="name another --output"
-        ) from error
-    try:
-        yield fresh
-        if target.exists():
-            shutil.rmtree(target)
-        fresh.replace(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    if not target.exists():
+        return
+    if not overwrite:
+        raise UsageError(
+            f"{target} exists", hint="give --overwrite to replace it, or --output FOLDER"
+        )
+    if not target.is_dir() or not (
+        (target / "config.json").is_file() or (target / _ADAPTER_FILES[0]).is_file()
+    ):
+        raise UsageError(
+            f"{target} is no model folder, so it is not replaced", hint="name another --output"
+        )
 
 
 def base_dtype(folder: Path) -> str:

@@ -32,7 +32,7 @@ class HubFile:
 
     Attributes:
         sha256: checksum of the content, for files that the hub keeps in large-file storage.
-        cached: whether this very version lies in the local cache.
+        cached: whether this very version lies in the local cache, as long as the hub states.
     """
 
     name: str
@@ -135,6 +135,8 @@ def download_model(plan: HubPlan, revision: str | None, reporter: Reporter) -> P
         _without_bars(),
         watch_growth(storage, plan.missing_bytes, f"downloading {plan.name}", reporter),
     ):
+        for file in plan.files:
+            _remove_cut(storage / "snapshots" / plan.commit / file.name, file)
         checked = {file.name for file in plan.files if _fetch_part(plan, file, storage, reporter)}
         # By the name of the revision, so that the cache knows it offline too.
         folder = Path(
@@ -153,6 +155,13 @@ def download_model(plan: HubPlan, revision: str | None, reporter: Reporter) -> P
     return folder
 
 
+def _remove_cut(path: Path, file: HubFile) -> None:
+    """Remove a copy that is no longer, or not yet, of the size that the hub states."""
+    if not file.cached and path.exists():
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+
+
 def _fetch_part(plan: HubPlan, file: HubFile, storage: Path, reporter: Reporter) -> bool:
     """Fetch a large file so that it can be gone on with; False leaves it to the library."""
     if file.cached or not file.sha256:
@@ -169,7 +178,10 @@ def _fetch_part(plan: HubPlan, file: HubFile, storage: Path, reporter: Reporter)
 
 
 def cached_snapshot(name: str, revision: str | None) -> Path | None:
-    """Return the folder of a complete model in the hub's cache, or None."""
+    """Return the folder of a complete model in the hub's cache, or None.
+
+    A file whose size is not the one that the hub stated when it was downloaded counts as missing.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -180,7 +192,20 @@ def cached_snapshot(name: str, revision: str | None) -> Path | None:
     except (OSError, HFValidationError):
         return None
     folder = Path(found)
-    return None if missing_files(folder) else folder
+    return None if missing_files(folder) or _has_cut_files(folder) else folder
+
+
+def _has_cut_files(folder: Path) -> bool:
+    """Return whether a file of a snapshot is not as long as the library's list of files says."""
+    try:
+        from huggingface_hub._tree_cache import read_tree_cache
+    except ImportError:  # an older library keeps no such list
+        return False
+    stated = read_tree_cache(str(folder.parent.parent), folder.name) or {}
+    return any(
+        (folder / name).is_file() and (folder / name).stat().st_size != entry.size
+        for name, entry in stated.items()
+    )
 
 
 def fetch_config(name: str, revision: str | None) -> Path:
@@ -262,13 +287,19 @@ def _plan(
             name=path,
             size_bytes=siblings[path].size or 0,
             sha256=getattr(siblings[path].lfs, "sha256", None),
-            cached=isinstance(
-                try_to_load_from_cache(name, path, revision=commit, repo_type=kind), str
+            cached=_is_whole(
+                try_to_load_from_cache(name, path, revision=commit, repo_type=kind),
+                siblings[path].size,
             ),
         )
         for path in select(list(siblings))
     )
     return HubPlan(name, commit, files)
+
+
+def _is_whole(path: Any, size: int | None) -> bool:
+    """Return whether a file that the library has found has the size that the hub states."""
+    return isinstance(path, str) and (size is None or Path(path).stat().st_size == size)
 
 
 @contextmanager

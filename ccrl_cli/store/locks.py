@@ -2,8 +2,9 @@
 
 The lock is a file beside the one it guards. It names its owner (host, pid, start time), and its
 owner also holds the operating system's lock on it. The kernel frees that lock when a process
-dies, so two processes that find the lock of a dead one cannot both take it over. The written
-owner decides where the kernel's lock does not reach: on another host of a shared file system.
+dies, so who gets it is the owner, whatever process has the number of the last one by now. The
+written owner decides where the kernel's lock does not reach: on another host of a shared file
+system, and on file systems without locks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 import weakref
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from ccrl_cli.store.encoding import dump_json, load_json
 
 _GUARD_OFFSET = 1 << 30  # Windows locks bytes against reading too: lock one beyond the content
 _MAX_OWNER_BYTES = 4096
+_ATTEMPTS = 50
+_SECONDS_BETWEEN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,14 @@ class LockOwner:
         return cls(socket.gethostname(), os.getpid(), _start_time(os.getpid()))
 
     @property
+    def is_here(self) -> bool:
+        """True if the owner ran, or runs, on this host."""
+        return self.host == socket.gethostname()
+
+    @property
     def is_gone(self) -> bool:
-        """True if the owner ran on this host and its process has ended."""
-        if self.host != socket.gethostname():
+        """True if the owner ran on this host and its process is known to have ended."""
+        if not self.is_here:
             return False
         if not _is_alive(self.pid) or _is_zombie(self.pid):
             return True
@@ -78,7 +87,7 @@ class WriterLock:
             raise RuntimeError(f"{self.path} is already held by this object")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = self._open_locked()
+            descriptor, by_kernel = self._open_locked()
         except OSError as error:  # no permission, read-only, full, a file in place of the folder
             raise PreconditionError(
                 f"cannot write the lock file {self.path}: {error.strerror or error}",
@@ -86,8 +95,8 @@ class WriterLock:
             ) from error
         try:
             owner = _read_owner(descriptor)
-            if owner is not None and not owner.is_gone:
-                raise self._held_by(owner)
+            if owner is not None and not (by_kernel and owner.is_here) and not owner.is_gone:
+                raise self._held_by(owner, by_kernel=False)
             _write_owner(descriptor, LockOwner.this_process())
         except BaseException:
             os.close(descriptor)
@@ -126,26 +135,41 @@ class WriterLock:
     ) -> None:
         self.release()
 
-    def _open_locked(self) -> int:
-        """Return a descriptor of the lock file that holds the kernel's lock on it."""
-        while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0))
+    def _open_locked(self) -> tuple[int, bool]:
+        """Return a descriptor of the lock file, and whether the kernel's lock on it is ours.
+
+        It is not where the file system knows no locks.
+        """
+        for _ in range(_ATTEMPTS):
+            descriptor = self._open()
             try:
-                if not _try_lock(descriptor):
-                    raise self._held_by(_read_owner(descriptor))
+                locked = _try_lock(descriptor)
+                if locked is False:
+                    raise self._held_by(_read_owner(descriptor), by_kernel=True)
                 if _is_same_file(descriptor, self.path):
-                    return descriptor
+                    return descriptor, locked is True
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)  # removed by its owner between open and lock: start again
+        raise self._held_by(None, by_kernel=True)
 
-    def _held_by(self, owner: LockOwner | None) -> PreconditionError:
+    def _open(self) -> int:
+        """Open the lock file; on Windows a name is refused for as long as it is being deleted."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        for _ in range(_ATTEMPTS if sys.platform == "win32" else 0):
+            try:
+                return os.open(self.path, flags)
+            except PermissionError:
+                time.sleep(_SECONDS_BETWEEN)
+        return os.open(self.path, flags)
+
+    def _held_by(self, owner: LockOwner | None, *, by_kernel: bool) -> PreconditionError:
         who = "another process"
         hint = "wait until it has finished, or write to another file"
         if owner is not None:
             who = f"process {owner.pid} on host {owner.host}"
-            if owner.host != socket.gethostname():
+            if not by_kernel or not owner.is_here:
                 hint = f"if that process has ended, remove {self.path} and repeat the command"
         return PreconditionError(f"{self.guarded} is being written by {who}", hint=hint)
 
@@ -189,7 +213,7 @@ def _write_owner(descriptor: int, owner: LockOwner) -> None:
 def _is_same_file(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # removed, or on Windows being removed
         return False
 
 
@@ -207,6 +231,8 @@ def _is_zombie(pid: int) -> bool:
 
 def _stat(pid: int) -> list[bytes]:
     """Return the fields of /proc/PID/stat from the third, the state, on; [] without /proc."""
+    if sys.platform == "win32":
+        return []
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -214,44 +240,34 @@ def _stat(pid: int) -> list[bytes]:
 
 
 if sys.platform == "win32":
-    import ctypes
     import msvcrt
 
-    _QUERY_LIMITED_INFORMATION = 0x1000
-    _ACCESS_DENIED = 5
-    _STILL_ACTIVE = 259
-
-    def _try_lock(descriptor: int) -> bool:
+    def _try_lock(descriptor: int) -> bool | None:
+        """Take the kernel's lock; None where the file system knows none."""
         os.lseek(descriptor, _GUARD_OFFSET, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
+        except PermissionError:
             return False
+        except OSError:
+            return None
         return True
 
-    def _is_alive(pid: int) -> bool:
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-        handle = kernel.OpenProcess(_QUERY_LIMITED_INFORMATION, False, pid)
-        if not handle:
-            return ctypes.get_last_error() == _ACCESS_DENIED
-        try:
-            code = ctypes.c_ulong()
-            known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-            return not known or code.value == _STILL_ACTIVE
-        finally:
-            kernel.CloseHandle(handle)
+    def _is_alive(pid: int) -> bool:  # noqa: ARG001
+        """Return True: that a process has this number says nothing, Windows gives it anew soon."""
+        return True
 
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> bool:
-        """Take the kernel's lock; True also where the file system knows none."""
+    def _try_lock(descriptor: int) -> bool | None:
+        """Take the kernel's lock; None where the file system knows none."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
-            return True  # no such locks here: the owner written in the file decides alone
+            return None
         return True
 
     def _is_alive(pid: int) -> bool:

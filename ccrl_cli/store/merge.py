@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -58,7 +58,8 @@ def merge(paths: Sequence[Path], out: Path) -> MergeReport:
         raise UsageError("no store to merge is named", hint="`ccrl store merge SHARD...`")
     if out.suffix in COMPRESSED_SUFFIXES:
         raise UsageError(f"{out} would be compressed", hint="name a .jsonl file to merge into")
-    with WriterLock(out), ExitStack() as stack:
+    with WriterLock(out), replacing(out) as temporary, ExitStack() as stack:
+        # The sources, `out` among them, are closed before it is replaced: Windows wants it so.
         torn = cut_torn_line(out) if out.exists() else 0
         sources = _distinct(paths, out)
         folder = out.resolve().parent
@@ -66,7 +67,7 @@ def merge(paths: Sequence[Path], out: Path) -> MergeReport:
         union = _Union(sources, [stack.enter_context(open_bytes(path)) for path in plain])
         for number, path in enumerate(plain):
             torn += union.read(number, path)
-        with replacing(out) as temporary, temporary.open("wb") as stream:
+        with temporary.open("wb") as stream:
             stream.writelines(union.lines())
     return MergeReport(
         path=out,
@@ -97,13 +98,14 @@ class _Union:
     def read(self, file: int, path: Path) -> int:
         """Take in one file; return the bytes of its torn last line."""
         reader = JsonlReader(path)
-        for line, value in reader.objects():
-            try:
-                check_fields(value)
-            except ValueError as error:
-                raise bad_line(self._names[file], line.number, str(error)) from error
-            self._add(file, line, value)
-            self.num_lines += 1
+        with closing(reader.objects()) as objects:  # the file too, when a line is refused
+            for line, value in objects:
+                try:
+                    check_fields(value)
+                except ValueError as error:
+                    raise bad_line(self._names[file], line.number, str(error)) from error
+                self._add(file, line, value)
+                self.num_lines += 1
         return reader.torn_bytes
 
     def lines(self) -> Iterator[bytes]:

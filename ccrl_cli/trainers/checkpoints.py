@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ccrl_cli.files import move
+
 STATE_FILE = "ccrl.json"
 """Sampler and guard; written last, so a checkpoint that has it is whole."""
 
@@ -23,7 +25,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     place = folder / STATE_FILE
     fresh = place.with_suffix(".new")
     fresh.write_text(json.dumps(state), encoding="utf-8")
-    fresh.replace(place)
+    move(fresh, place)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

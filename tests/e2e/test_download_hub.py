@@ -109,6 +109,29 @@ def test_one_cut_is_mended_within_the_command(hub, download):
     assert [first > 0 for name, first in hub.served if name == "model.safetensors"] == [False, True]
 
 
+def size_below(folder):
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+@pytest.mark.parametrize("links", ["", "1"])
+def test_each_file_lies_there_once_and_a_cut_one_is_fetched_again(hub, download, tmp_path, links):
+    variables = {"HF_HUB_DISABLE_SYMLINKS": links}
+    document, err = download("org/whole", **variables)
+    weights = Path(document["result"]["items"][0]["folder"]) / "model.safetensors"
+    assert weights.is_symlink() == (not links and os.name != "nt")
+    assert SIZE < size_below(tmp_path / "hf") < 1.1 * SIZE
+    assert "degraded" not in err
+    assert download("org/whole", **variables)[0]["status"] == "nothing"
+    os.truncate(weights, SIZE // 2)
+    document, _ = download("org/whole", "--offline", code=3, **variables)
+    hub.served.clear()
+    document, _ = download("org/whole", **variables)
+    assert document["result"]["items"][0]["status"] == "downloaded"
+    assert weights.read_bytes() == WEIGHTS
+    assert SIZE < size_below(tmp_path / "hf") < 1.1 * SIZE
+    assert {name for name, _ in hub.served} == {"model.safetensors"}
+
+
 def test_a_gated_model_says_how_to_get_access(download):
     document, _ = download("org/gated", code=3)
     error = document["error"]

@@ -22,6 +22,7 @@ from ccrl_cli.data.prompts import (
 )
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import PreconditionError, UsageError
+from ccrl_cli.files import replacing_folder
 from ccrl_cli.pipelines.common.manifest import hardware, package_versions
 from ccrl_cli.pipelines.common.weights import base_weights, load_options, warmup_digest, warmup_path
 from ccrl_cli.store.atomic import write_json
@@ -168,12 +169,9 @@ def _save(profile: Profile, loaded: LoadedModel, target: Path) -> None:
     if profile.warmup.method == "lora":
         save_adapter(loaded.model, target, base=profile.model.name, half=True)
         return
-    fresh = target.with_name(target.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    loaded.model.save_pretrained(str(fresh))
-    loaded.tokenizer.save_pretrained(str(fresh))
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.replace(target)
+    with replacing_folder(target) as fresh:
+        loaded.model.save_pretrained(str(fresh))
+        loaded.tokenizer.save_pretrained(str(fresh))
 
 
 def _labelled(

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ccrl_cli.errors import PreconditionError
+from ccrl_cli.files import replacing_folder
 from ccrl_cli.models import cache
-from ccrl_cli.models.cache import building, cache_root, check_free_space, format_bytes, preparing
+from ccrl_cli.models.cache import cache_root, check_free_space, format_bytes, preparing
 from ccrl_cli.reporting import NullReporter
 
 
@@ -64,29 +65,6 @@ def test_too_little_space_names_both_sizes(tmp_path):
         check_free_space(tmp_path, 10**18, "big")
 
 
-def test_building_appears_whole(tmp_path):
-    target = tmp_path / "model"
-    stale = tmp_path / ".model.1.part"
-    stale.mkdir()
-    (stale / "half").write_text("x")
-    with building(target) as folder:
-        (folder / "weights").write_text("all")
-        assert not target.exists()
-    assert (target / "weights").read_text() == "all"
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
-
-
-def test_building_leaves_nothing_after_an_error(tmp_path):
-    def fail():
-        with building(tmp_path / "model") as folder:
-            (folder / "weights").write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_second_process_waits_and_finds_the_folder(tmp_path):
     target = tmp_path / "model"
     reporter = NullReporter()
@@ -112,10 +90,11 @@ def test_a_second_process_waits_and_finds_the_folder(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from ccrl_cli.models.cache import building, preparing
+from ccrl_cli.files import replacing_folder
+from ccrl_cli.models.cache import preparing
 from ccrl_cli.reporting import NullReporter
 target = Path(sys.argv[1])
-with preparing(target, NullReporter()), building(target) as folder:
+with preparing(target, NullReporter()), replacing_folder(target) as folder:
     (folder / "weights").write_text("half")
     os._exit(9)
 """
@@ -127,12 +106,11 @@ def test_a_killed_process_leaves_no_lock_and_nothing_half_done(tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLED, str(target)], env=environment, check=False)
     assert done.returncode == 9
     assert not target.exists()
-    with preparing(target, NullReporter()) as needed, building(target) as folder:
+    with preparing(target, NullReporter()) as needed, replacing_folder(target) as folder:
         assert needed
         (folder / "weights").write_text("all")
     assert (target / "weights").read_text() == "all"
-    assert not list(tmp_path.glob("*.part"))
-    assert not list(tmp_path.glob(".*.part"))
+    assert {path.name for path in tmp_path.iterdir()} <= {"model", ".model.lock"}
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write everywhere")

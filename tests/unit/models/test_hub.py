@@ -147,6 +147,15 @@ def test_a_part_of_a_snapshot_does_not_count(repository):
     assert hub.plan_model("org/tiny", None).missing_bytes == 7
 
 
+def test_a_cut_copy_does_not_count(repository):
+    hub.download_model(hub.plan_model("org/tiny", None), None, NullReporter())
+    (repository.folder / "model.safetensors").write_bytes(b"wei")
+    plan = hub.plan_model("org/tiny", None)
+    assert [file.name for file in plan.files if not file.cached] == ["model.safetensors"]
+    hub.download_model(plan, None, NullReporter())
+    assert (repository.folder / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_the_checksum_is_verified(repository):
     repository.sha256 = "0" * 64
     plan = hub.plan_model("org/tiny", None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
+from ccrl_cli.errors import HeldError  # noqa: E402
 from ccrl_cli.models.merging import merged_adapter  # noqa: E402
+from held import hold  # noqa: E402
 
 
 def tiny_model(dtype):
@@ -65,3 +69,45 @@ def test_a_model_without_adapter_is_left_alone():
     model = tiny_model(torch.float32).unload()
     with merged_adapter(model):
         pass
+
+
+def test_an_adapter_that_is_open_elsewhere_is_not_lost(tmp_path, monkeypatch):
+    from ccrl_cli.models.loading import save_adapter
+
+    folder = tmp_path / "adapter"
+    save_adapter(tiny_model(torch.float32), folder, base="old")
+    hold(monkeypatch, lambda source, _: source == folder)
+    with pytest.raises(HeldError, match="is open in another program"):
+        save_adapter(tiny_model(torch.float32), folder, base="new")
+    for place, base in ((folder, "old"), (tmp_path / ".adapter.new", "new")):
+        assert (place / "adapter_model.safetensors").is_file()
+        content = (place / "adapter_config.json").read_text(encoding="utf-8")
+        assert f'"base_model_name_or_path": "{base}"' in content
+    monkeypatch.undo()
+    save_adapter(tiny_model(torch.float32), folder, base="new")
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_a_warm_ups_model_that_is_open_elsewhere_is_not_lost(tmp_path, monkeypatch):
+    from ccrl_cli.config.load import load_profile
+    from ccrl_cli.models.loading import LoadedModel
+    from ccrl_cli.pipelines.training.warmup import _save
+
+    class Saved:
+        def __init__(self, name):
+            self.name = name
+
+        def save_pretrained(self, folder):
+            (Path(folder) / self.name).write_text("new")
+
+    profile = load_profile(overrides=["warmup.method=full"]).profile
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "weights").write_text("old")
+    hold(monkeypatch, lambda source, _: source == target)
+    loaded = LoadedModel(Saved("weights"), Saved("tokenizer"), (0,), 0, "float32", "cpu")
+    with pytest.raises(HeldError, match="is open in another program"):
+        _save(profile, loaded, target)
+    assert (target / "weights").read_text() == "old"
+    fresh = sorted(path.name for path in (tmp_path / ".model.new").iterdir())
+    assert fresh == ["tokenizer", "weights"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 
-from ccrl_cli.store import atomic
+from ccrl_cli.errors import HeldError
 from ccrl_cli.store.atomic import replacing, write_bytes, write_json, write_text
+from held import hold
+from links import link_to
 
 
 def test_written_files_hold_what_was_given_and_leave_no_temporary(tmp_path):
@@ -39,7 +40,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
 def test_a_link_stays_and_its_target_changes(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     write_text(target, "old")
-    link.symlink_to(target)
+    link_to(target, link)
     write_text(link, "new")
     assert link.is_symlink()
     assert target.read_text() == "new"
@@ -52,23 +53,16 @@ def test_new_files_follow_the_umask(tmp_path):
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_replace_waits_for_a_reader_on_windows_alone(tmp_path, monkeypatch):
-    calls = []
-
-    class Busy:
-        """A source that can be renamed at the third attempt."""
-
-        def replace(self, target):
-            calls.append(target)
-            if len(calls) < 3:
-                raise PermissionError
-
-    monkeypatch.setattr(atomic, "_FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(sys, "platform", "win32")
-    atomic._replace(Busy(), tmp_path)
-    assert len(calls) == 3
-    calls.clear()
-    monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(PermissionError):
-        atomic._replace(Busy(), tmp_path)
-    assert len(calls) == 1
+def test_a_file_open_elsewhere_is_waited_for_and_then_said(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    hold(monkeypatch, lambda _, target: target == path, times=3)
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    hold(monkeypatch, lambda _, target: target == path)
+    with pytest.raises(HeldError, match="is open in another program") as caught:
+        write_text(path, "newer")
+    assert path.read_text() == "new"
+    (kept,) = set(tmp_path.iterdir()) - {path}
+    assert str(kept) in caught.value.hint
+    assert kept.read_text() == "newer"

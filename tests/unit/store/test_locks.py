@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from ccrl_cli.errors import PreconditionError
+from ccrl_cli.store import locks
 from ccrl_cli.store.locks import LockOwner, WriterLock
 
 HOLD = """
@@ -70,6 +72,49 @@ def test_a_live_owner_is_named_and_a_killed_one_is_followed(tmp_path):
     assert (tmp_path / "a.jsonl.lock").exists()
     with WriterLock(path) as lock:
         assert lock.taken_over.pid == child.pid
+
+
+def test_who_gets_the_kernels_lock_owns_it_whatever_has_the_last_owners_number(tmp_path):
+    me = LockOwner.this_process()
+    (tmp_path / "a.lock").write_text(json.dumps(asdict(me)))
+    with WriterLock(tmp_path / "a") as lock:
+        assert lock.taken_over == me
+
+
+def test_without_locks_of_the_kernel_the_written_owner_decides(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_try_lock", lambda _: None)
+    me = LockOwner.this_process()
+    (tmp_path / "a.lock").write_text(json.dumps(asdict(me)))
+    with pytest.raises(PreconditionError, match=f"process {os.getpid()}") as caught:
+        WriterLock(tmp_path / "a").acquire()
+    assert "remove" in caught.value.hint
+
+
+def test_a_name_that_is_being_deleted_is_waited_for(tmp_path, monkeypatch):
+    """Windows refuses it until the last program that had it open has let go."""
+    tries = []
+    real = os.open
+
+    def deleted_meanwhile(path, *arguments, **options):
+        if str(path).endswith("a.lock"):
+            tries.append(path)
+            if len(tries) < 4:
+                raise PermissionError(13, "Access is denied")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", deleted_meanwhile)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(locks, "_SECONDS_BETWEEN", 0.0)
+    lock = WriterLock(tmp_path / "a")
+    lock.acquire()
+    lock.release()
+    assert len(tries) == 4
+
+
+def test_a_lock_file_that_is_never_the_one_opened_ends_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_is_same_file", lambda *_: False)
+    with pytest.raises(PreconditionError, match="is being written by another process"):
+        WriterLock(tmp_path / "a").acquire()
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(tmp_path):
@@ -158,7 +203,10 @@ def test_a_file_in_place_of_the_folder_is_a_precondition(tmp_path):
         WriterLock(tmp_path / "file" / "a").acquire()
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.skipif(
+    not (hasattr(os, "waitid") and Path("/proc/self/stat").exists()),
+    reason="a zombie is known by /proc",
+)
 def test_a_dead_owner_whom_nobody_has_waited_for_is_gone(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     owner = LockOwner(socket.gethostname(), child.pid, None)

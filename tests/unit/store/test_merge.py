@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ccrl_cli.store.completions import CompletionStore
 from ccrl_cli.store.locks import WriterLock
 from ccrl_cli.store.merge import merge
 from ccrl_cli.store.shards import parse_shard, shard_of, shard_path, shard_paths
+from held import hold
 
 
 def line(input_id, model="A", answer="[]", created="t", **extra):
@@ -51,6 +53,34 @@ def test_what_the_target_holds_is_part_of_the_union(tmp_path):
     out = write(tmp_path / "out.jsonl", line("3"))
     merge([write(tmp_path / "a.jsonl", line("1"))], out)
     assert out.read_bytes() == line("1") + line("3")
+
+
+def test_no_source_is_open_when_the_target_is_replaced(tmp_path, monkeypatch):
+    out = write(tmp_path / "out.jsonl", line("3"))
+    opened = []
+    real_open = io.open
+
+    def recorded(*arguments, **options):
+        stream = real_open(*arguments, **options)
+        opened.append(stream)
+        return stream
+
+    monkeypatch.setattr(io, "open", recorded)
+    monkeypatch.setattr("builtins.open", recorded)
+    hold(monkeypatch, lambda *_: not all(stream.closed for stream in opened))
+    merge([write(tmp_path / "a.jsonl", line("1"))], out)
+    assert out.read_bytes() == line("1") + line("3")
+    assert any(Path(stream.name) == out for stream in opened)
+
+
+def test_a_conflict_in_compressed_sources_is_said_and_leaves_no_copies(tmp_path):
+    packed = tmp_path / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(line("1", answer="a")))
+    other = write(tmp_path / "b.jsonl", line("1", answer="b"))
+    for sources in ([packed, other], [other, packed]):
+        with pytest.raises(IntegrityError, match="different completions"):
+            merge(sources, tmp_path / "out.jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl.gz", "b.jsonl"]
 
 
 def test_overwritten_versions_stay(tmp_path):
