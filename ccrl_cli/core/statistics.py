@@ -147,7 +147,7 @@ def mean_micro_f1(counts: FloatArray) -> FloatArray:
     Args:
         counts: (…, 3N), of each training the three of :func:`micro_f1`, one after the other.
     """
-    return micro_f1(counts.reshape(*counts.shape[:-1], -1, 3)).mean(axis=-1)
+    return np.asarray(micro_f1(counts.reshape(*counts.shape[:-1], -1, 3)).mean(axis=-1))
 
 
 def bootstrap_interval(
@@ -230,16 +230,16 @@ def paired_trainings(
 ) -> PairedTrainings:
     """Compare two recipes with a pair of trainings as the unit.
 
-    A pair shares seed, warm-up and labels. Both the trainings and the scored sentences are draws, so
-    the variance of the mean difference is V = s²/n + e², s the deviation between n pairs and e the
-    standard error over S sentences. (mean / √V) is held against Student's t with the degrees of
+    A pair shares seed, warm-up and labels. Trainings and scored sentences are both draws, so the
+    variance of the mean difference is V = s²/n + e², s the deviation between n pairs and e the
+    standard error over S sentences. mean / √V is held against Student's t with the degrees of
     freedom V² / ((s²/n)²/(n − 1) + e⁴/(S − 1)) (Satterthwaite 1946). s holds a part of what e
     holds, so the test is a little conservative. Below `MIN_PAIRS` pairs there is no answer.
 
     Args:
         differences: first minus second, one a pair.
         sentence_error: e, in the unit of the differences.
-        num_sentences: S, at least 2.
+        num_sentences: S, at least 1.
         level: coverage of the interval, in (0, 1).
 
     Raises:
@@ -248,8 +248,8 @@ def paired_trainings(
     spread = seed_spread(differences)
     if not (math.isfinite(sentence_error) and sentence_error >= 0):
         raise ValueError(f"sentence_error is {sentence_error}, not at least 0")
-    if num_sentences < 2:
-        raise ValueError(f"num_sentences is {num_sentences}, not at least 2")
+    if num_sentences < 1:
+        raise ValueError(f"num_sentences is {num_sentences}, not at least 1")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, not in (0, 1)")
     given = (tuple(differences), spread.mean, spread.deviation, sentence_error)
@@ -261,7 +261,7 @@ def paired_trainings(
         p_value = float(spread.mean == 0)
         return PairedTrainings(*given, None, spread.mean, spread.mean, level, p_value)
     degrees = (between + within) ** 2 / (
-        between**2 / (spread.num_seeds - 1) + within**2 / (num_sentences - 1)
+        between**2 / (spread.num_seeds - 1) + within**2 / max(1, num_sentences - 1)
     )
     error = math.sqrt(between + within)
     reach = student_t_quantile((1 + level) / 2, degrees) * error

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ccrl_cli.errors import PreconditionError
+from ccrl_cli.findings import Finding
+from ccrl_cli.findings.runs import run_finding
 from ccrl_cli.pipelines.common.start import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.curriculum.show import CurriculumView, show_curriculum
 from ccrl_cli.pipelines.evaluation.evaluate import EvaluationResult, evaluate
@@ -53,7 +55,7 @@ class RunResult:
         curriculum: pseudo-labels by confidence, and the stages.
         training: what the training did.
         evaluation: F1 of target and source, before and after.
-        headline: what came of it, in a sentence.
+        finding: what came of it, and what must be said beside it.
         files: what lies where.
         reportable: False with a mock backend or a part of the data.
     """
@@ -62,7 +64,7 @@ class RunResult:
     curriculum: CurriculumView
     training: TrainOutcome
     evaluation: EvaluationResult
-    headline: str | None
+    finding: Finding
     files: Mapping[str, str]
     reportable: bool
 
@@ -101,15 +103,17 @@ def run(
         lambda: evaluate(profile, reporter=reporter, origins=origins),
         done=lambda result: result.answered == 0,
     )
-    headline = _report(profile, reporter)
+    reportable = made.reportable and trained.reportable and scores.reportable
+    evaluation = RunDirectory(profile.run_path).read_evaluation()
+    _report(profile, reporter)
     return RunResult(
         steps=tuple(clock.steps),
         curriculum=view,
         training=trained,
         evaluation=scores,
-        headline=headline,
+        finding=run_finding({**evaluation, "reportable": reportable}),
         files=_files(profile),
-        reportable=made.reportable and trained.reportable and scores.reportable,
+        reportable=reportable,
     )
 
 
@@ -117,14 +121,12 @@ def _generate(profile: Profile, reporter: Reporter) -> GenerateResult:
     return generate(profile, GenerateOptions(resume=True), reporter=reporter)
 
 
-def _report(profile: Profile, reporter: Reporter) -> str | None:
-    """Write the page, which takes a second; return its answer, or None without its packages."""
+def _report(profile: Profile, reporter: Reporter) -> None:
+    """Write the page, which takes a second; say so where its packages are missing."""
     try:
-        page = report([profile.run_path], title=profile.report.title, reporter=reporter)
+        report([profile.run_path], title=profile.report.title, reporter=reporter)
     except PreconditionError as error:
         reporter.warn(f"no page was written: {error.message}")
-        return None
-    return " ".join([page.headline, *page.caveats])
 
 
 def _nothing_new(result: GenerateResult) -> bool:

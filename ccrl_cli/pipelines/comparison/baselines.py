@@ -182,13 +182,13 @@ def run_arm(
     began = time.perf_counter()
     recipe = find_recipe(arm)
     own = arm_profile(profile, arm, seed)
-    _adopt_start(profile, own, recipe, reporter, origins or {})
+    start = _adopt_start(profile, own, recipe, reporter, origins or {})
     outcome = _train(own, recipe, overwrite, reporter, origins) if recipe.trained else None
     result = _evaluate(own, recipe, reporter, origins)
     run = RunDirectory(own.run_path)
     fresh = result.answered > 0 or (outcome is not None and not outcome.already_done)
     seconds = round(time.perf_counter() - began, 1)
-    facts = _facts(own, recipe, outcome)
+    facts = {**_facts(own, recipe, outcome), "start": start}
     mark = run.steps().get(ARM_STEP)
     if fresh or mark is None or mark.result != facts:
         with run:
@@ -202,8 +202,8 @@ def _adopt_start(
     recipe: Recipe,
     reporter: Reporter,
     origins: Mapping[str, str],
-) -> None:
-    """Write the manifest, and take over the score of the start from where it was made."""
+) -> str:
+    """Write the manifest, take over the score of the start, and return what identifies it."""
     start = starting_policy(own, own.model.name, reporter)
     views = [View.load(own, role) for role in ROLES]
     zero_shot = RunDirectory(arms_path(profile) / pair_name("zero-shot", profile.run.seed))
@@ -214,7 +214,8 @@ def _adopt_start(
             if other.path == run.path:
                 continue
             if adopt_answers(own, other, run, views, Way("before", start)):
-                return
+                break
+    return start.identity
 
 
 def variant_of(recipe: Recipe) -> Variant:
