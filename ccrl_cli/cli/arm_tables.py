@@ -1,4 +1,4 @@
-"""The comparison of arms as text, CSV and LaTeX."""
+"""The comparison of arms as text and CSV."""
 
 from __future__ import annotations
 
@@ -8,31 +8,48 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ccrl_cli.cli.output import format_table
+from ccrl_cli.findings import finding_lines, percent, points, span
 
 if TYPE_CHECKING:
     from ccrl_cli.core.statistics import Spread
-    from ccrl_cli.pipelines.comparison.compare import ArmRow, CompareResult
-    from ccrl_cli.pipelines.comparison.verdicts import PairwiseComparison
+    from ccrl_cli.findings.comparisons import DomainComparison, PairwiseComparison
+    from ccrl_cli.pipelines.comparison.compare import ArmRow, CompareResult, DomainsResult
 
 NO_MEASURE = "-"
 
 
+def domains_lines(result: DomainsResult) -> Iterator[str]:
+    """Yield a comparison over target domains as a reader sees it, then that of each domain."""
+    if len(result.domains) > 1:
+        yield from finding_lines(result.finding)
+        for role in ("target", "source"):
+            rows = [c for c in result.comparisons if c.domain == role]
+            if rows:
+                yield ""
+                yield f"{role} F1 over domains, means over pairs of trainings; exact sign-flip test"
+                yield _domains_table(rows)
+    for domain in result.domains:
+        if len(result.domains) > 1:
+            yield ""
+            yield f"== {domain.target}"
+        yield from compare_lines(domain)
+
+
 def compare_lines(result: CompareResult) -> Iterator[str]:
     """Yield a comparison as a reader sees it; F1 and shares in percent, gaps in points."""
-    yield result.headline
-    for caveat in result.caveats:
-        yield f"  {caveat}"
+    yield from finding_lines(result.finding)
     yield ""
     sizes = ", ".join(f"{n} {role} sentences" for role, n in result.num_sentences.items())
-    yield f"Arms at one update budget (mean ± standard deviation over seeds; {sizes})"
-    yield _arm_table(result.rows)
+    yield f"Arms at one update budget (mean ± standard deviation over trainings; {sizes})"
+    yield _arm_table(result.rows, result.decode)
     yield _budget(result.rows)
     for role in result.num_sentences:
         comparisons = [comparison for comparison in result.comparisons if comparison.domain == role]
         if comparisons:
             yield ""
-            number = len(result.comparisons)
-            yield f"{role} F1, paired by sentence; p after Holm over all {number} rows"
+            number = sum(c.p_holm is not None for c in result.comparisons)
+            after = f"; p after Holm over the {number} tests of all tables" if number else ""
+            yield f"{role} F1 of {result.decode} answers, in pairs of trainings{after}"
             yield _comparison_table(comparisons)
     yield ""
     yield result.reference_warning
@@ -41,23 +58,25 @@ def compare_lines(result: CompareResult) -> Iterator[str]:
         [row.system, row.setting, f"{row.f1:.1f}", row.source] for row in result.reference_scores
     ]
     yield format_table(columns, rows)
-    if not result.reportable:
-        yield "not reportable: mock labels, or a part of a split was scored"
 
 
-def _arm_table(rows: Sequence[ArmRow]) -> str:
-    columns = ["arm", "seeds", "target F1 %", "source F1 %", "forgetting", "KL", "label F1 %"]
-    columns += ["updates", "rollouts", "seconds"]
-    return format_table(columns, [_arm_cells(row) for row in rows])
+def _arm_table(rows: Sequence[ArmRow], decode: str) -> str:
+    """Return the arms; greedy scores beside those of the profile's way, where that is another."""
+    both = decode != "greedy"
+    columns = ["arm", "runs"]
+    for role in ("target", "source"):
+        columns += [f"{role} F1 % {decode}"] + [f"{role} F1 % greedy"] * both
+    columns += ["forgetting", "KL", "label F1 %", "updates", "rollouts", "seconds"]
+    return format_table(columns, [_arm_cells(row, both=both) for row in rows])
 
 
-def _arm_cells(row: ArmRow) -> list[object]:
+def _arm_cells(row: ArmRow, *, both: bool) -> list[object]:
     name = row.arm if row.kind != "bound" else f"{row.arm} (trained on gold: a bound)"
     return [
         name,
         len(row.seeds),
-        spread(row.target_f1),
-        spread(row.source_f1),
+        *([spread(row.target_f1)] + [spread(row.target_greedy)] * both),
+        *([spread(row.source_f1)] + [spread(row.source_greedy)] * both),
         spread(row.forgetting, sign=True),
         NO_MEASURE if row.kl is None else f"{row.kl.mean:.4f}",
         spread(row.label_f1),
@@ -78,19 +97,49 @@ def _budget(rows: Sequence[ArmRow]) -> str:
 
 
 def _comparison_table(comparisons: Sequence[PairwiseComparison]) -> str:
-    columns = ["arm", "against", "points", "95 % interval", "p", "p (Holm)", "ahead in seeds"]
-    rows: list[list[object]] = [
-        [
-            comparison.first,
-            comparison.second,
-            f"{100 * comparison.difference.value:+.1f}",
-            f"{100 * comparison.difference.low:+.1f} to {100 * comparison.difference.high:+.1f}",
-            f"{comparison.p_value:.4f}",
-            f"{comparison.p_holm:.4f}",
-            f"{comparison.ahead} of {len(comparison.seeds)}",
-        ]
-        for comparison in comparisons
-    ]
+    """Return the differences: tested over trainings, and what these weights would do elsewhere."""
+    columns = ["arm", "against", "points", "pairs", "ahead", "95 % over trainings", "p", "p (Holm)"]
+    rows: list[list[object]] = []
+    for comparison in comparisons:
+        found = comparison.trainings
+        tested: list[object] = ["cannot be told", NO_MEASURE, NO_MEASURE]
+        if found.p_value is not None and found.low is not None and found.high is not None:
+            tested = [
+                span(found.low, found.high),
+                f"{found.p_value:.4f}",
+                f"{comparison.p_holm:.4f}",
+            ]
+        rows.append(
+            [
+                comparison.first,
+                comparison.second,
+                points(found.mean),
+                len(comparison.pairs),
+                comparison.ahead,
+                *tested,
+                span(comparison.sentences.low, comparison.sentences.high),
+            ]
+        )
+    return format_table([*columns, "these weights, other sentences"], rows)
+
+
+def _domains_table(comparisons: Sequence[DomainComparison]) -> str:
+    rows: list[list[object]] = []
+    for comparison in comparisons:
+        found = comparison.domains
+        error = found.standard_error
+        rows.append(
+            [
+                comparison.first,
+                comparison.second,
+                points(found.mean),
+                NO_MEASURE if error is None else percent(error),
+                len(comparison.targets),
+                ", ".join(map(points, found.differences)),
+                "cannot be told" if found.p_value is None else f"{found.p_value:.4f}",
+            ]
+        )
+    columns = ["arm", "against", "points", "standard error", "domains", "each", "p"]
     return format_table(columns, rows)
 
 
@@ -102,18 +151,21 @@ def spread(value: Spread | None, *, sign: bool = False) -> str:
     return mean if value.deviation is None else f"{mean} ± {100 * value.deviation:.1f}"
 
 
-_FIELDS = ("target_f1", "source_f1", "forgetting", "kl", "label_f1")
+_FIELDS = (
+    *("target_f1", "source_f1", "target_greedy", "source_greedy"),
+    *("forgetting", "kl", "label_f1"),
+)
 
 
-def compare_csv(result: CompareResult) -> str:
+def compare_csv(results: Sequence[CompareResult]) -> str:
     """Return the arms as CSV with a header; fractions at full precision, empty where unmeasured."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    head = ["arm", "kind", "seeds"]
+    head = ["target", "arm", "kind", "seeds"]
     head += [name for field in _FIELDS for name in (field, f"{field}_deviation")]
     writer.writerow([*head, "updates", "planned_updates", "rollouts", "seconds"])
-    for row in result.rows:
-        cells: list[object] = [row.arm, row.kind, len(row.seeds)]
+    for name, row in ((result.target, row) for result in results for row in result.rows):
+        cells: list[object] = [name, row.arm, row.kind, len(row.seeds)]
         for field in _FIELDS:
             value: Spread | None = getattr(row, field)
             cells += ["", ""] if value is None else [value.mean, value.deviation]
@@ -122,27 +174,3 @@ def compare_csv(result: CompareResult) -> str:
             + [row.updates, row.planned_updates, row.rollouts, row.seconds]
         )
     return stream.getvalue()
-
-
-def compare_latex(result: CompareResult) -> str:
-    """Return the arms as a LaTeX table in booktabs style."""
-    lines = [
-        r"\begin{tabular}{lrrrrrr}",
-        r"\toprule",
-        r"Arm & Seeds & Target F1 & Source F1 & Forgetting & KL & Updates \\",
-        r"\midrule",
-    ]
-    for row in result.rows:
-        name = row.arm + (r"\textsuperscript{$\dagger$}" if row.kind == "bound" else "")
-        kl = NO_MEASURE if row.kl is None else f"{row.kl.mean:.4f}"
-        values = [spread(row.target_f1), spread(row.source_f1), spread(row.forgetting, sign=True)]
-        cells = [name, str(len(row.seeds)), *map(_latex, values), kl, str(row.updates)]
-        lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if any(row.kind == "bound" for row in result.rows):
-        lines.append(r"% $\dagger$ trained on gold labels: an upper bound, no method")
-    return "\n".join(lines) + "\n"
-
-
-def _latex(cell: str) -> str:
-    return cell if cell == NO_MEASURE else "$" + cell.replace(" ± ", r" \pm ") + "$"

@@ -310,7 +310,9 @@ class Baselines(Section):
         default=ARMS, description="Training recipes that run-all runs."
     )
     seeds: Count = Field(
-        default=3, description="Runs of each arm: seeds run.seed, run.seed + 1, ..."
+        default=5,
+        description="Runs of each arm: seeds run.seed, run.seed + 1, ...; below five no difference "
+        "between two arms can be told.",
     )
     threshold: Share = Field(
         default=0.5,

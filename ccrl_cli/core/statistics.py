@@ -1,4 +1,8 @@
-"""Uncertainty of results: bootstrap over sentences, paired comparison, Holm, spread over seeds.
+"""Uncertainty of results: over sentences, over trainings, over domains; Holm; spread over seeds.
+
+A bootstrap over sentences says what *these weights* would score on other sentences. What a recipe
+is worth needs other trainings: there the unit is a pair of trainings (`paired_trainings`), and over
+domains it is a domain (`sign_flip`).
 
 Axis letters: S sentences, C counts a sentence, R resamples. A statistic is a function of summed
 counts, (…, C) to (…): it is computed again from the counts of every resample, never averaged over
@@ -10,16 +14,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ccrl_cli.core.student_t import student_t_cdf, student_t_quantile
 from ccrl_cli.records import Score
 
 FloatArray = NDArray[np.float64]
 Statistic = Callable[[FloatArray], FloatArray]
 
 _DRAWS_PER_CHUNK = 2_000_000
+
+MIN_PAIRS = 5
+"""Pairs of trainings below which nothing is said of a difference between two recipes."""
+
+MIN_DOMAINS = 6
+"""Domains below which nothing is said over domains: five cannot reach p < 0.05, 2/2^5 = 0.06."""
+
+MAX_DOMAINS = 20
+"""Domains up to which all signs are tried, about a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +63,56 @@ class Comparison:
     Attributes:
         difference: statistic of a minus statistic of b, with its interval.
         p_value: two-sided, at least 1/(R + 1).
+        standard_error: standard deviation of the difference over resamples; 0 for one resample.
     """
 
     difference: Interval
     p_value: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTrainings:
+    """A difference between two recipes over pairs of trainings.
+
+    Attributes:
+        differences: first minus second, one a pair.
+        mean: of them.
+        deviation: their sample standard deviation; None for a single pair.
+        sentence_error: standard error of the mean over the scored sentences.
+        degrees: Satterthwaite's degrees of freedom; None below `MIN_PAIRS`, as all that follows.
+        low: lower limit of the interval of the mean.
+        high: upper limit.
+        level: coverage asked for, for example 0.95.
+        p_value: two-sided.
+    """
+
+    differences: tuple[float, ...]
+    mean: float
+    deviation: float | None
+    sentence_error: float
+    degrees: float | None
+    low: float | None
+    high: float | None
+    level: float
+    p_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignFlip:
+    """A difference between two recipes over domains.
+
+    Attributes:
+        differences: first minus second, one a domain.
+        mean: of them.
+        standard_error: of the mean, over domains; None for a single one.
+        p_value: two-sided and exact; None below `MIN_DOMAINS`.
+    """
+
+    differences: tuple[float, ...]
+    mean: float
+    standard_error: float | None
+    p_value: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +139,15 @@ def micro_f1(counts: FloatArray) -> FloatArray:
     right = 2 * counts[..., 0]
     total = right + counts[..., 1] + counts[..., 2]
     return np.asarray(np.where(total > 0, right / np.where(total > 0, total, 1.0), 1.0))
+
+
+def mean_micro_f1(counts: FloatArray) -> FloatArray:
+    """Return the mean over N trainings of F1 of summed counts.
+
+    Args:
+        counts: (…, 3N), of each training the three of :func:`micro_f1`, one after the other.
+    """
+    return np.asarray(micro_f1(counts.reshape(*counts.shape[:-1], -1, 3)).mean(axis=-1))
 
 
 def bootstrap_interval(
@@ -147,7 +217,85 @@ def paired_bootstrap(
     # Rounding must not tell apart resamples that are exactly as far.
     num_as_far = int((np.abs(differences - value) >= abs(value) - 1e-12).sum())
     p_value = (num_as_far + 1) / (num_resamples + 1)
-    return Comparison(_interval(value, differences, level), p_value)
+    error = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    return Comparison(_interval(value, differences, level), p_value, error)
+
+
+def paired_trainings(
+    differences: Sequence[float],
+    sentence_error: float,
+    num_sentences: int,
+    *,
+    level: float = 0.95,
+) -> PairedTrainings:
+    """Compare two recipes with a pair of trainings as the unit.
+
+    A pair shares seed, warm-up and labels. Trainings and scored sentences are both draws, so the
+    variance of the mean difference is V = s²/n + e², s the deviation between n pairs and e the
+    standard error over S sentences. mean / √V is held against Student's t with the degrees of
+    freedom V² / ((s²/n)²/(n − 1) + e⁴/(S − 1)) (Satterthwaite 1946). s holds a part of what e
+    holds, so the test is a little conservative. Below `MIN_PAIRS` pairs there is no answer.
+
+    Args:
+        differences: first minus second, one a pair.
+        sentence_error: e, in the unit of the differences.
+        num_sentences: S, at least 1.
+        level: coverage of the interval, in (0, 1).
+
+    Raises:
+        ValueError: there is no pair, a value is not finite, or an option is out of range.
+    """
+    spread = seed_spread(differences)
+    if not (math.isfinite(sentence_error) and sentence_error >= 0):
+        raise ValueError(f"sentence_error is {sentence_error}, not at least 0")
+    if num_sentences < 1:
+        raise ValueError(f"num_sentences is {num_sentences}, not at least 1")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, not in (0, 1)")
+    given = (tuple(differences), spread.mean, spread.deviation, sentence_error)
+    if spread.deviation is None or spread.num_seeds < MIN_PAIRS:
+        return PairedTrainings(*given, None, None, None, level, None)
+    between = spread.deviation**2 / spread.num_seeds
+    within = sentence_error**2
+    if between + within == 0:  # the same in every pair, whatever the sentences
+        p_value = float(spread.mean == 0)
+        return PairedTrainings(*given, None, spread.mean, spread.mean, level, p_value)
+    degrees = (between + within) ** 2 / (
+        between**2 / (spread.num_seeds - 1) + within**2 / max(1, num_sentences - 1)
+    )
+    error = math.sqrt(between + within)
+    reach = student_t_quantile((1 + level) / 2, degrees) * error
+    p_value = 2 * student_t_cdf(-abs(spread.mean) / error, degrees)
+    return PairedTrainings(
+        *given, degrees, spread.mean - reach, spread.mean + reach, level, p_value
+    )
+
+
+def sign_flip(differences: Sequence[float]) -> SignFlip:
+    """Compare two recipes with a domain as the unit, by the exact sign-flip test (Fisher 1935).
+
+    If neither recipe were better, each domain's difference could as well have had the other sign.
+    The p-value is the share of all 2^n choices of signs whose mean is at least as far from 0.
+
+    Args:
+        differences: first minus second, the mean over trainings of each domain.
+
+    Raises:
+        ValueError: there is no domain, more than `MAX_DOMAINS`, or a value is not finite.
+    """
+    spread = seed_spread(differences)
+    number = spread.num_seeds
+    error = None if spread.deviation is None else spread.deviation / math.sqrt(number)
+    if number > MAX_DOMAINS:
+        raise ValueError(f"{number} domains have too many signs to try, {MAX_DOMAINS} at most")
+    p_value = None
+    if number >= MIN_DOMAINS:
+        # Half of the choices: the other half has the opposite signs, and is exactly as far.
+        signs = np.array(list(product((1.0, -1.0), repeat=number - 1)))
+        values = np.asarray(differences, dtype=np.float64)
+        sums = np.abs(values[0] + signs @ values[1:])
+        p_value = float((sums >= abs(values.sum()) - 1e-12).mean())
+    return SignFlip(tuple(differences), spread.mean, error, p_value)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -13,10 +13,11 @@ import numpy as np
 from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import CcrlError, PreconditionError
+from ccrl_cli.findings import Finding
+from ccrl_cli.findings.labels import confidence_finding
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.comparison.compare import answer_of
 from ccrl_cli.pipelines.curriculum.show import learning_signals
-from ccrl_cli.pipelines.curriculum.trust import describe_auroc
 from ccrl_cli.pipelines.evaluation.evaluate import scores_other_adapter
 from ccrl_cli.pipelines.labelling.labels import load_labels
 from ccrl_cli.pipelines.labelling.quality import label_quality_by_bin, score_labels
@@ -25,7 +26,6 @@ from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
 from ccrl_cli.report.page import focus_of, render_page
 from ccrl_cli.report.values import ROLES, LabelBin, LabelFacts, RunFacts
-from ccrl_cli.report.verdict import Headline
 from ccrl_cli.store.atomic import write_text
 from ccrl_cli.store.predictions import read_predictions
 from ccrl_cli.store.runs import RunDirectory
@@ -43,8 +43,7 @@ class ReportResult:
     Attributes:
         path: the page.
         bytes: its size.
-        headline: its answer in a sentence.
-        caveats: what must be said beside it.
+        finding: its answer in a sentence, and what must be said beside it.
         reportable: False if any run says that its numbers are not to be reported.
         runs: names of the runs on it.
         figures: names of the figures on it.
@@ -52,8 +51,7 @@ class ReportResult:
 
     path: str
     bytes: int
-    headline: str
-    caveats: tuple[str, ...]
+    finding: Finding
     reportable: bool
     runs: tuple[str, ...]
     figures: tuple[str, ...]
@@ -64,7 +62,7 @@ def report(
     *,
     output: Path | None = None,
     title: str | None = None,
-    compared: Headline | None = None,
+    compared: Finding | None = None,
     reporter: Reporter,
     data: SplitReader | None = None,
 ) -> ReportResult:
@@ -74,9 +72,8 @@ def report(
         folders: run directories; the first of the curriculum arm, else the first, is shown in full.
         output: file to write; None: ``report.html`` in the run's directory, or beside several.
         title: heading; None: what the first run's profile says, else the names of the runs.
-        compared: answer of a comparison of these runs. None: curriculum and naive-rl are compared
-            as `ccrl baselines compare` does it, where both are here and comparable; other
-            runs by their scores.
+        compared: finding of a comparison of these runs. None: curriculum and naive-rl are compared
+            as `ccrl baselines compare` does it, where both are here.
         reporter: told of what could not be read.
         data: reads the splits of the command; None: this call reads its own.
 
@@ -99,7 +96,7 @@ def report(
         title=title or _title(runs),
         created=created,
         warnings=tuple(warnings),
-        compared=compared or _tested(paths),
+        compared=compared or answer_of(paths),
     )
     target = output or _place(paths)
     try:
@@ -111,18 +108,11 @@ def report(
     return ReportResult(
         path=str(target),
         bytes=len(page.html.encode("utf-8")),
-        headline=page.headline.text,
-        caveats=page.headline.caveats,
+        finding=page.finding,
         reportable=all(bool((run.evaluation or {}).get("reportable")) for run in runs),
         runs=tuple(run.name for run in runs),
         figures=page.figures,
     )
-
-
-def _tested(paths: Sequence[Path]) -> Headline | None:
-    """Return the tested answer of arms among the runs; None where there is none to be had."""
-    told = answer_of(paths)
-    return Headline(told[0], "open", told[1]) if told else None
 
 
 def _place(paths: Sequence[Path]) -> Path:
@@ -240,4 +230,4 @@ def _finding(profile: Profile, judged: Sequence[tuple[float, bool, float]]) -> s
     right = [float(exact) for _, exact, _ in judged]
     rng = np.random.default_rng(derive_seed(profile.run.seed, "auroc"))
     auroc = auroc_interval([confidence for confidence, _, _ in judged], right, rng)
-    return describe_auroc(auroc, int(sum(right)), len(right))
+    return confidence_finding(auroc, int(sum(right)), len(right))

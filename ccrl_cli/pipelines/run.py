@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ccrl_cli.data.catalog import SplitReader
 from ccrl_cli.errors import PreconditionError
+from ccrl_cli.findings import Finding
+from ccrl_cli.findings.runs import run_finding
 from ccrl_cli.pipelines.common.weights import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.curriculum.show import CurriculumView, show_curriculum
 from ccrl_cli.pipelines.evaluation.evaluate import EvaluationResult, evaluate
@@ -54,7 +56,7 @@ class RunResult:
         curriculum: pseudo-labels by confidence, and the stages.
         training: what the training did.
         evaluation: F1 of target and source, before and after.
-        headline: what came of it, in a sentence.
+        finding: what came of it, and what must be said beside it.
         files: what lies where.
         reportable: False with a mock backend or a part of the data.
     """
@@ -63,7 +65,7 @@ class RunResult:
     curriculum: CurriculumView
     training: TrainOutcome
     evaluation: EvaluationResult
-    headline: str | None
+    finding: Finding
     files: Mapping[str, str]
     reportable: bool
 
@@ -103,15 +105,17 @@ def run(
         lambda: evaluate(profile, reporter=reporter, origins=origins, data=data),
         done=lambda result: result.answered == 0,
     )
-    headline = _report(profile, reporter, data)
+    reportable = made.reportable and trained.reportable and scores.reportable
+    evaluation = RunDirectory(profile.run_path).read_evaluation()
+    _report(profile, reporter, data)
     return RunResult(
         steps=tuple(clock.steps),
         curriculum=view,
         training=trained,
         evaluation=scores,
-        headline=headline,
+        finding=run_finding({**evaluation, "reportable": reportable}),
         files=_files(profile),
-        reportable=made.reportable and trained.reportable and scores.reportable,
+        reportable=reportable,
     )
 
 
@@ -119,14 +123,12 @@ def _generate(profile: Profile, reporter: Reporter, data: SplitReader) -> Genera
     return generate(profile, GenerateOptions(resume=True), reporter=reporter, data=data)
 
 
-def _report(profile: Profile, reporter: Reporter, data: SplitReader) -> str | None:
-    """Write the page, which takes a second; return its answer, or None without its packages."""
+def _report(profile: Profile, reporter: Reporter, data: SplitReader) -> None:
+    """Write the page, which takes a second; say so where its packages are missing."""
     try:
-        page = report([profile.run_path], title=profile.report.title, reporter=reporter, data=data)
+        report([profile.run_path], title=profile.report.title, reporter=reporter, data=data)
     except PreconditionError as error:
         reporter.warn(f"no page was written: {error.message}")
-        return None
-    return " ".join([page.headline, *page.caveats])
 
 
 def _nothing_new(result: GenerateResult) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccrl_cli.report.verdict import headline, points
+from ccrl_cli.findings import points
+from ccrl_cli.findings.runs import run_finding
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#])")
 
@@ -110,7 +111,7 @@ def _evaluation(facts: CardFacts) -> Iterator[str]:
         yield "This run was not evaluated."
         yield ""
         return
-    yield _plain(headline(facts.evaluation).text)
+    yield _plain(run_finding(facts.evaluation).text)
     yield ""
     yield "| domain | data | scored | F1 before | F1 after | change (95 % interval) | sentences |"
     yield "|---|---|---|---|---|---|---|"

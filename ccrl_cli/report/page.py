@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
+from ccrl_cli.findings import Caveat, CaveatKind, Finding, percent, points
+from ccrl_cli.findings.runs import run_finding
 from ccrl_cli.report import figures, label_figures, tables
 from ccrl_cli.report.drawing import Figure, require_report_packages, short
 from ccrl_cli.report.examples import Group, choose_examples
 from ccrl_cli.report.values import ROLES, RunFacts
-from ccrl_cli.report.verdict import ArmResult, Headline, comparison, headline, percent, points
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,12 @@ class Page:
 
     Attributes:
         html: the whole document.
-        headline: its answer.
+        finding: its answer.
         figures: names of the figures on it.
     """
 
     html: str
-    headline: Headline
+    finding: Finding
     figures: tuple[str, ...]
 
 
@@ -48,7 +49,7 @@ def render_page(
     title: str,
     created: str,
     warnings: Sequence[str] = (),
-    compared: Headline | None = None,
+    compared: Finding | None = None,
 ) -> Page:
     """Return the page of runs; one of them is shown in full, see `focus_of`.
 
@@ -57,7 +58,7 @@ def render_page(
         title: heading of the page.
         created: when the page was made.
         warnings: what could not be read; shown on the page.
-        compared: answer of a comparison with intervals; None: arms are compared by their scores.
+        compared: finding of a comparison of the runs; None: the page opens with that of the focus.
 
     Raises:
         PreconditionError: matplotlib or jinja2 is not installed.
@@ -74,7 +75,7 @@ def render_page(
         title=title,
         created=created,
         warnings=warnings,
-        headline=answer,
+        finding=answer,
         tiles=_tiles(focus),
         focus=focus,
         runs=runs,
@@ -102,35 +103,23 @@ def focus_of(runs: Sequence[RunFacts]) -> RunFacts:
     return next((run for run in runs if run.arm == "curriculum"), runs[0])
 
 
-#: What a comparison says itself, of all its runs.
-_SAID_BY_COMPARISON = ("One seed", "Not reportable", "Only ")
+_SAID_BY_COMPARISON = frozenset(
+    {CaveatKind.one_training, CaveatKind.not_reportable, CaveatKind.few_sentences}
+)
+"""What a comparison says itself, of all its runs."""
 
 
-def _answer(
-    runs: Sequence[RunFacts], focus: RunFacts, compared_before: Headline | None
-) -> Headline:
-    """Return the answer of the run in focus, with the comparison of arms where there is one."""
-    first = headline(focus.evaluation)
-    if len(runs) == 1:
-        return first
-    if compared_before is not None:
-        own = [c for c in first.caveats if not c.startswith(_SAID_BY_COMPARISON)]
-        told = (f"{focus.name}: {first.text}", *compared_before.caveats, *own)
-        return replace(compared_before, caveats=told)
-    results = [
-        ArmResult(run.arm, run.seed, target, tables.final_f1(run, "source"))
-        for run in runs
-        if (target := tables.final_f1(run, "target")) is not None
-    ]
-    compared = comparison(results)
+def _answer(runs: Sequence[RunFacts], focus: RunFacts, compared: Finding | None) -> Finding:
+    """Return the finding of a comparison and that of the run in focus beside it, or that alone."""
+    own = run_finding(focus.evaluation)
     if compared is None:
-        return first
-    caveats = tuple(c for c in first.caveats if not c.startswith("One seed"))
-    if len({result.seed for result in results}) == 1:
-        caveats += ("One seed an arm: differences between arms may be chance.",)
-    return Headline(
-        f"{compared[0].upper()}{compared[1:]}", "open", (f"{focus.name}: {first.text}", *caveats)
-    )
+        if len(runs) == 1:
+            return own
+        return replace(own, text=f"{focus.name}: {own.text}")
+    said = {caveat.kind for caveat in compared.caveats} | _SAID_BY_COMPARISON
+    beside = Caveat(CaveatKind.other_run, f"{focus.name}: {own.text}")
+    rest = (caveat for caveat in own.caveats if caveat.kind not in said)
+    return replace(compared, caveats=(beside, *compared.caveats, *rest))
 
 
 def _tiles(run: RunFacts) -> list[Tile]:

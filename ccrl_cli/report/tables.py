@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ccrl_cli.core.statistics import Spread, seed_spread
+from ccrl_cli.findings import percent, points
 from ccrl_cli.report.values import ROLES, RunFacts
-from ccrl_cli.report.verdict import percent, points
 
 
 @dataclass(frozen=True, slots=True)

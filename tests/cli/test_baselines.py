@@ -65,8 +65,9 @@ def test_train_refuses_an_arm_without_training(capsys):
 def arms(tmp_path):
     profile = arms_of(tmp_path)
     write_arm(profile, "zero-shot", 0, [(1, 1, 1)] * 9, [(1, 0, 0)] * 9)
-    write_arm(profile, "naive-rl", 0, [(2, 1, 1)] * 9, [(1, 0, 1)] * 9, kl=0.25)
-    write_arm(profile, "curriculum", 0, [(2, 0, 1)] * 9, [(1, 0, 0)] * 9, kl=0.125)
+    for seed in range(5):
+        write_arm(profile, "naive-rl", seed, [(2, 1, 1)] * 9, [(1, 0, 1)] * 9, kl=0.25)
+        write_arm(profile, "curriculum", seed, [(2, 0, 1)] * 9, [(1, 0, 0)] * 9, kl=0.125)
     write_arm(profile, "oracle", 0, [(2, 0, 0)] * 9, [(1, 0, 0)] * 9)
     return ("--set", f"run.dir={tmp_path.as_posix()}", "--set", "run.name=demo",
             "--set", "baselines.arms=['naive-rl','curriculum','oracle']")  # fmt: skip
@@ -88,23 +89,45 @@ def test_compare_answers_first(capsys, arms):
 def test_compare_as_json(capsys, arms):
     found = document(capsys, "baselines", "compare", *arms)
     rows = {row["arm"]: row for row in found["result"]["rows"]}
-    assert rows["curriculum"]["target_f1"] == {"mean": 0.8, "deviation": None, "num_seeds": 1}
+    assert rows["curriculum"]["target_f1"] == {
+        "mean": pytest.approx(0.8),
+        "deviation": pytest.approx(0),
+        "num_seeds": 5,
+    }
     assert rows["curriculum"]["kl"]["mean"] == 0.125
     assert found["result"]["missing"] == []
     assert found["result"]["reference_scores"][0]["f1"] == 62.4
-    assert "oracle" not in found["result"]["headline"]
+    assert "oracle" not in found["result"]["finding"]["text"]
+    assert [caveat["kind"] for caveat in found["result"]["finding"]["caveats"]] == [
+        "few-sentences", "one-start"
+    ]  # fmt: skip
+    target = next(c for c in found["result"]["comparisons"] if c["second"] == "naive-rl")
+    assert len(target["trainings"]["differences"]) == len(target["pairs"]) == 5
 
 
-def test_compare_as_csv_and_latex(capsys, arms):
-    run(capsys, "baselines", "compare", *arms, "--csv", "a.csv", "--latex", "a.tex")
+def test_compare_as_csv(capsys, arms):
+    run(capsys, "baselines", "compare", *arms, "--csv", "a.csv")
     rows = list(csv.DictReader(Path("a.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["arm"] for row in rows] == ["zero-shot", "naive-rl", "curriculum", "oracle"]
     assert float(rows[1]["target_f1"]) == pytest.approx(4 / 6)
+    assert rows[1]["target_greedy"] == rows[1]["target_f1"]
     assert (rows[0]["kl"], rows[1]["kl"], rows[1]["updates"]) == ("", "0.25", "8")
-    latex = Path("a.tex").read_text(encoding="utf-8")
-    assert r"curriculum & 1 & $80.0$ & $100.0$" in latex
-    assert r"oracle\textsuperscript{$\dagger$}" in latex
-    assert latex.count(r"\\") == 5
+
+
+def test_folders_of_arms_are_compared_over_domains(capsys, arms, tmp_path):
+    other = arms_of(tmp_path / "other")
+    write_arm(other, "naive-rl", 0, [(2, 1, 1)] * 9, [(1, 0, 1)] * 9, digest="second")
+    write_arm(other, "curriculum", 0, [(2, 0, 1)] * 9, [(1, 0, 0)] * 9, digest="second")
+    words = ("baselines", "compare", str(tmp_path / "demo" / "arms"))
+    text = run(capsys, *words, str(tmp_path / "other" / "demo" / "arms")).out
+    assert text.splitlines()[0].startswith(
+        "Whether the curriculum beats naive RL on other domains cannot be told with 2 domains"
+    )
+    assert "target F1 over domains" in text
+    assert "== second" in text
+    found = document(capsys, *words, str(tmp_path / "other" / "demo" / "arms"))
+    assert [part["target"] for part in found["result"]["domains"]] == ["d", "second"]
+    assert found["counts"]["arms"] == 6
 
 
 def test_compare_cannot_write_into_nothing(capsys, arms):

@@ -37,7 +37,7 @@ def test_the_profiles_run_is_the_default(capsys):
     found = document(capsys)
     assert found["status"] == "done"
     assert found["result"]["path"] == str(Path("runs/quickstart/report.html"))
-    assert found["result"]["headline"].startswith("Target F1 rose")
+    assert found["result"]["finding"]["text"].startswith("Target F1 rose")
     assert found["result"]["reportable"] is False
     assert found["counts"]["figures"] == 10
     assert found["run_dir"] == str(Path("runs/quickstart"))
@@ -59,7 +59,7 @@ def test_several_runs_go_beside_the_first(capsys, folder):
     found = document(capsys, "runs/quickstart", "runs/other", "runs/quickstart")
     assert found["result"]["path"] == str(folder / "runs" / "report.html")
     assert found["result"]["runs"] == ["quickstart", "other"]
-    assert found["result"]["headline"].startswith("Curriculum ")
+    assert found["result"]["finding"]["text"].startswith("Whether the curriculum beats naive RL")
 
 
 def test_what_is_no_run_is_refused(capsys):

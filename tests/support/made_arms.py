@@ -35,8 +35,11 @@ def row(number, counts):
 
 
 def write_arm(profile, arm, seed, target, source, *, before=None, kl=None, drawn=(), facts=None,
-              digest="d", reportable=True):  # fmt: skip
-    """Write the directory of one pair; `target` and `source` are (right, invented, missed) rows."""
+              digest="d", reportable=True, decoded=None):  # fmt: skip
+    """Write the directory of one pair; `target` and `source` are (right, invented, missed) rows.
+
+    `decoded` is the profile's way to answer, and the rows of both domains by it.
+    """
     recipe = RECIPES[arm]
     own = arm_profile(profile, arm, seed)
     updates, rollouts = PLANNED[recipe.trainer]
@@ -47,19 +50,18 @@ def write_arm(profile, arm, seed, target, source, *, before=None, kl=None, drawn
             phases = {"before": (before or {}).get(role, counts)}
             if recipe.trainer != "none":
                 phases["after"] = counts
-            scores = {}
-            for when, rows in phases.items():
-                write_json_lines(
-                    run.predictions_path(f"{role}-{when}"),
-                    [row(number, one) for number, one in enumerate(rows)],
-                )
-                total = [sum(column) for column in zip(*rows, strict=True)]
-                scores[when] = {"f1": float(micro_f1(_array(total)))}
+            scores = {when: _score(run, f"{role}-{when}", rows) for when, rows in phases.items()}
             f1[role] = scores
-            domains[role] = {"digest": digest + role, "mode": "held-out", **scores}
+            domains[role] = {"data": digest, "digest": digest + role, "mode": "held-out", **scores}
+            if decoded is not None:
+                way, rows = decoded
+                domains[role]["decoded"] = {
+                    way: {when: _score(run, f"{role}-{when}-{way}", rows) for when in phases}
+                }
         after = f1["source"].get("after")
         lost = f1["source"]["before"]["f1"] - after["f1"] if after else None
-        run.write_evaluation({"domains": domains, "forgetting": lost, "reportable": reportable})
+        document = {"domains": domains, "forgetting": lost, "reportable": reportable}
+        run.write_evaluation({**document, "decode": decoded[0] if decoded else "greedy"})
         with run.journal("metrics") as metrics:
             for step in range(1, updates + 1):
                 metrics.append({"step": step, "seconds_train": 0.5, "seconds_generate": 1.0,
@@ -70,6 +72,14 @@ def write_arm(profile, arm, seed, target, source, *, before=None, kl=None, drawn
                  **(facts or {})}  # fmt: skip
         run.mark_done(ARM_STEP, "", seconds=1.0, result=given)
     return own.run_path
+
+
+def _score(run, name, rows):
+    """Write the predictions of a domain and phase, and return their scores."""
+    lines = [row(number, one) for number, one in enumerate(rows)]
+    write_json_lines(run.predictions_path(name), lines)
+    total = [sum(column) for column in zip(*rows, strict=True)]
+    return {"f1": float(micro_f1(_array(total)))}
 
 
 def _array(values):

@@ -42,8 +42,14 @@ Overwrite = Annotated[
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Also write the arms as CSV.", show_default=False)
 ]
-Latex = Annotated[
-    Path | None, typer.Option("--latex", help="Also write a LaTeX table.", show_default=False)
+Folders = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="FOLDER",
+        help="Folders of arms, such as runs/NAME/arms, to be pooled: other seeds, other warm-ups, "
+        "other target domains. None: the profile's.",
+        show_default=False,
+    ),
 ]
 
 
@@ -144,21 +150,30 @@ def run_all(
 
 
 @command(app, "compare", SEEDS)
-def compare(invocation: Invocation, csv: Csv = None, latex: Latex = None) -> None:
-    """Compare the finished arms: a table with intervals, paired tests, and a plain answer."""
-    from ccrl_cli.cli.arm_tables import compare_csv, compare_latex, compare_lines
+def compare(invocation: Invocation, folders: Folders = None, csv: Csv = None) -> None:
+    """Compare finished arms: a table, tests over pairs of trainings, and a plain answer."""
+    from ccrl_cli.cli.arm_tables import compare_csv, compare_lines, domains_lines
 
-    profile = invocation.load().profile
-    result = _compare(invocation, profile)
-    for place, text in ((csv, compare_csv), (latex, compare_latex)):
-        if place is not None:
-            _write(place, text(result))
-            invocation.reporter.info(f"wrote {place}")
+    if folders:
+        from ccrl_cli.pipelines.comparison.compare import compare_folders
+
+        over = compare_folders(folders, reporter=invocation.reporter)
+        results, run_dir, text = over.domains, None, domains_lines(over)
+    else:
+        profile = invocation.load().profile
+        results, run_dir = (_compare(invocation, profile),), profile.run_path
+        text = compare_lines(results[0])
+    if csv is not None:
+        _write(csv, compare_csv(results))
+        invocation.reporter.info(f"wrote {csv}")
     invocation.finish(
-        result,
-        text="\n".join(compare_lines(result)),
-        counts={"arms": len(result.rows), "missing": len(result.missing)},
-        run_dir=profile.run_path,
+        over if folders else results[0],
+        text="\n".join(text),
+        counts={
+            "arms": sum(len(result.rows) for result in results),
+            "missing": sum(len(result.missing) for result in results),
+        },
+        run_dir=run_dir,
     )
 
 
@@ -188,14 +203,13 @@ def _page(invocation: Invocation, profile: Profile, result: CompareResult) -> st
     from ccrl_cli.pipelines.comparison.arm_runs import finished_arms
     from ccrl_cli.pipelines.comparison.arms import NAIVE, OURS, arms_path
     from ccrl_cli.pipelines.report import report
-    from ccrl_cli.report.verdict import Headline
 
-    folders = [item.run_dir for item in finished_arms(profile)]
+    folders = [item.run_dir for item in finished_arms([arms_path(profile)])]
     try:
         title = profile.report.title or f"{profile.run.name}: arms compared"
         place = arms_path(profile) / "report.html"
         tested = {OURS, NAIVE} <= {row.arm for row in result.rows}
-        answer = Headline(result.headline, "open", result.caveats) if tested else None
+        answer = result.finding if tested else None
         return report(
             folders, output=place, title=title, compared=answer, reporter=invocation.reporter
         ).path

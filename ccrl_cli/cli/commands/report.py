@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ccrl_cli.cli.options import Invocation, command, new_app
+from ccrl_cli.findings import finding_lines
 
 app = new_app()
 
@@ -49,7 +50,7 @@ def report(
         profile = invocation.load().profile
         folders, title = [profile.run_path], title or profile.report.title
     result = run(folders, output=output, title=title, reporter=invocation.reporter)
-    lines = [result.headline, *(f"  {caveat}" for caveat in result.caveats)]
+    lines = [*finding_lines(result.finding)]
     lines.append(f"{result.path} ({result.bytes // 1024} KiB, {len(result.figures)} figures)")
     invocation.finish(
         result,

@@ -10,6 +10,7 @@ import typer
 from ccrl_cli.cli.commands.evaluate import percent, score_table
 from ccrl_cli.cli.options import Invocation, command, new_app, setting
 from ccrl_cli.cli.output import duration, format_table
+from ccrl_cli.findings import finding_lines
 
 if TYPE_CHECKING:
     from ccrl_cli.pipelines.run import RunResult
@@ -49,8 +50,10 @@ def run(invocation: Invocation, from_scratch: FromScratch = False) -> None:
 
 
 def _lines(result: RunResult) -> Iterator[str]:
-    """Yield the closing table of a run; F1 and shares in percent."""
+    """Yield what came of a run, and its tables; F1 and shares in percent."""
     view = result.curriculum
+    yield from finding_lines(result.finding)
+    yield ""
     yield f"Pseudo-labels by confidence ({view.metric}, labels by {view.label})"
     yield _bins(result)
     if view.oracle_finding:
@@ -58,10 +61,6 @@ def _lines(result: RunResult) -> Iterator[str]:
     yield ""
     yield "Scores"
     yield score_table(result.evaluation)
-    yield ""
-    yield from verdict(result)
-    if result.headline:
-        yield result.headline
     yield ""
     rows = [
         [step.name, duration(step.seconds), "before this call" if step.skipped else "now"]
@@ -87,20 +86,3 @@ def _bins(result: RunResult) -> str:
     view = result.curriculum
     rows.append(["all", view.num_inputs, "", percent(view.oracle_f1), percent(view.oracle_exact)])
     return format_table(columns, rows)
-
-
-def verdict(result: RunResult) -> Iterator[str]:
-    """Yield in plain sentences what training did to either domain, and what may be claimed."""
-    for role, domain in result.evaluation.domains.items():
-        if domain.delta_f1 is None:
-            continue
-        delta = domain.delta_f1
-        word = "rose" if delta.value > 0 else "fell" if delta.value < 0 else "stayed"
-        sure = "" if delta.low > 0 or delta.high < 0 else ", which includes no change"
-        limits = f"{100 * delta.low:+.1f} to {100 * delta.high:+.1f}"
-        yield (
-            f"{role} F1 {word} by {100 * abs(delta.value):.1f} points "
-            f"(95 % interval {limits}{sure}; {domain.mode})"
-        )
-    if not result.reportable:
-        yield "not reportable: mock completions, or a part of the data"

@@ -12,8 +12,9 @@ import numpy as np
 from ccrl_cli.core.statistics import FloatArray, count_array, micro_f1
 from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import CcrlError, IntegrityError, PreconditionError
+from ccrl_cli.findings.runs import decoded_scores
 from ccrl_cli.pipelines.common.domains import Role, load_domain
-from ccrl_cli.pipelines.comparison.arms import RECIPES, arms_path
+from ccrl_cli.pipelines.comparison.arms import RECIPES
 from ccrl_cli.pipelines.evaluation.evaluate import ROLES
 from ccrl_cli.pipelines.labelling.labels import load_labels
 from ccrl_cli.pipelines.labelling.quality import score_labels
@@ -34,12 +35,16 @@ class FinishedArm:
     Attributes:
         arm: the recipe.
         seed: seed of its training.
+        start: identity of the weights that it began with, after any warm-up.
         run_dir: its run directory.
         facts: what the queue noted of it: planned and taken updates and rollouts.
-        counts: (S, 3) counts by sentence of what it ends with, by role.
+        decode: how its answers are decoded: the profile's way.
+        counts: (S, 3) counts by sentence of what it ends with, decoded that way, by role.
+        data: data sets, by role.
         digests: what identifies the scored sentences, by role.
         modes: ``transductive`` or ``held-out``, by role.
-        f1: F1 that it ends with, by role.
+        f1: F1 that it ends with, decoded that way, by role.
+        greedy_f1: F1 of its greedy answers, by role.
         forgetting: source F1 before minus after; 0 for an arm without training.
         kl: last measured KL to the start (nats a token), or None.
         seconds: of its training, from the step records.
@@ -49,12 +54,16 @@ class FinishedArm:
 
     arm: str
     seed: int
+    start: str
     run_dir: Path
     facts: Mapping[str, Any]
+    decode: str
     counts: Mapping[Role, FloatArray]
+    data: Mapping[Role, str]
     digests: Mapping[Role, str]
     modes: Mapping[Role, str]
     f1: Mapping[Role, float]
+    greedy_f1: Mapping[Role, float]
     forgetting: float
     kl: float | None
     seconds: float
@@ -62,28 +71,29 @@ class FinishedArm:
     reportable: bool
 
 
-def finished_arms(profile: Profile) -> tuple[FinishedArm, ...]:
-    """Return every finished pair of a profile's arms, in the order of the table.
+def finished_arms(folders: Sequence[Path]) -> tuple[FinishedArm, ...]:
+    """Return every finished pair in some folders of arms, in the order of the table.
+
+    Args:
+        folders: such as ``runs/NAME/arms``, a run directory in each of their folders.
 
     Raises:
-        PreconditionError: no arm was finished yet.
-        IntegrityError: a run is damaged, or the arms are not comparable: other sentences, or
-            other update budgets.
+        PreconditionError: no arm is finished.
+        IntegrityError: a run is damaged.
     """
-    folder = arms_path(profile)
     found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        arm = read_arm(RunDirectory(path))
-        if arm is not None:
-            found.append(arm)
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            arm = read_arm(RunDirectory(path))
+            if arm is not None:
+                found.append(arm)
     if not found:
         raise PreconditionError(
-            f"no arm of {profile.run_path} is finished, so there is nothing to compare",
+            f"no arm in {', '.join(map(str, folders))} is finished, so there is nothing to compare",
             hint="run `ccrl baselines run-all` first",
         )
     order = list(RECIPES)
-    found.sort(key=lambda item: (order.index(item.arm), item.seed))
-    check_comparable(found)
+    found.sort(key=lambda item: (order.index(item.arm), item.start, item.seed))
     return tuple(found)
 
 
@@ -101,10 +111,32 @@ def read_arm(run: RunDirectory) -> FinishedArm | None:
     return _read(run, mark.result)
 
 
+def profile_of(item: FinishedArm) -> Profile:
+    """Return the profile that a finished arm was trained with.
+
+    Raises:
+        IntegrityError: its manifest holds none that can be read.
+    """
+    from ccrl_cli.config.schema import Profile
+
+    try:
+        return Profile.model_validate(RunDirectory(item.run_dir).read_manifest().get("profile"))
+    except ValueError as error:
+        raise IntegrityError(
+            f"the manifest of {item.run_dir} holds no profile of this version",
+            hint="compare it with the version that wrote it",
+        ) from error
+
+
 def check_comparable(found: Sequence[FinishedArm]) -> None:
-    """Raise IntegrityError unless all scored the same sentences and trained at one budget."""
+    """Raise IntegrityError unless all scored the same sentences alike and trained at one budget."""
     first = found[0]
     for item in found:
+        if item.decode != first.decode:
+            raise IntegrityError(
+                f"{item.run_dir} decodes by {item.decode}, {first.run_dir} by {first.decode}",
+                hint="run `ccrl baselines run-all` again with one profile",
+            )
         for role in ROLES:
             if item.digests[role] != first.digests[role]:
                 raise IntegrityError(
@@ -147,37 +179,51 @@ def _read(run: RunDirectory, facts: Mapping[str, Any]) -> FinishedArm:
     metrics = run.read_journal("metrics")
     kl = [row["kl"] for row in metrics if row.get("kl") is not None]
     domains = {role: evaluation["domains"].get(role) or {} for role in ROLES}
-    counts: dict[Role, FloatArray] = {}
-    f1: dict[Role, float] = {}
-    for role in ROLES:
-        when = "after" if domains[role].get("after") else "before"
-        place = run.predictions_path(f"{role}-{when}")
-        if not place.exists() or not domains[role].get(when):
-            raise IntegrityError(
-                f"{run.path} lacks the {role} scores", hint="run `ccrl baselines run-all` again"
-            )
-        counts[role] = sentence_counts_of(read_predictions(place), place)
-        f1[role] = float(domains[role][when]["f1"])
-        if abs(float(micro_f1(counts[role].sum(axis=0))) - f1[role]) > 1e-9:
-            raise IntegrityError(
-                f"{place} and {run.evaluation_path} disagree on F1",
-                hint="remove evaluation.json and run `ccrl baselines run-all` again",
-            )
+    decode = str(evaluation.get("decode") or "greedy")
+    ends = {role: _end(run, evaluation, role, decode) for role in ROLES}
+    greedy = ends if decode == "greedy" else {r: _end(run, evaluation, r, "greedy") for r in ROLES}
     return FinishedArm(
         arm=str(manifest["arm"]),
         seed=int(manifest["seed"]),
+        start=str(facts.get("start", "")),
         run_dir=run.path,
         facts=facts,
-        counts=counts,
+        decode=decode,
+        counts={role: counts for role, (counts, _) in ends.items()},
+        data={role: str(domains[role].get("data", "")) for role in ROLES},
         digests={role: str(domains[role]["digest"]) for role in ROLES},
         modes={role: str(domains[role]["mode"]) for role in ROLES},
-        f1=f1,
+        f1={role: f1 for role, (_, f1) in ends.items()},
+        greedy_f1={role: f1 for role, (_, f1) in greedy.items()},
         forgetting=float(evaluation.get("forgetting") or 0.0),
         kl=float(kl[-1]) if kl else None,
         seconds=_seconds(metrics),
         drawn=tuple(key for row in metrics for key in row.get("inputs", ())),
         reportable=bool(evaluation.get("reportable")) and bool(facts.get("reportable", True)),
     )
+
+
+def _end(
+    run: RunDirectory, evaluation: Mapping[str, Any], role: Role, decode: str
+) -> tuple[FloatArray, float]:
+    """Return (S, 3) counts by sentence and F1 of what a run ends with, decoded one way."""
+    domain = evaluation["domains"].get(role) or {}
+    when = "after" if domain.get("after") else "before"
+    scores = decoded_scores(domain, decode, when)
+    way = "" if decode == "greedy" else f"-{decode}"
+    place = run.predictions_path(f"{role}-{when}{way}")
+    if not place.exists() or not scores:
+        raise IntegrityError(
+            f"{run.path} lacks the {role} scores of {decode} answers",
+            hint="run `ccrl baselines run-all` again",
+        )
+    counts, f1 = sentence_counts_of(read_predictions(place), place), float(scores["f1"])
+    if abs(float(micro_f1(counts.sum(axis=0))) - f1) > 1e-9:
+        raise IntegrityError(
+            f"{place} and {run.evaluation_path} disagree on F1",
+            hint="remove evaluation.json and run `ccrl baselines run-all` again",
+        )
+    return counts, f1
 
 
 def _seconds(metrics: Sequence[Mapping[str, Any]]) -> float:

@@ -135,6 +135,8 @@ RECIPES: Mapping[str, Recipe] = {
 
 OURS: Arm = "curriculum"
 NAIVE: Arm = "naive-rl"
+LABELLER = "labeller"
+"""The arm without training that answers as labels are made."""
 
 assert tuple(RECIPES) == ARMS == get_args(Arm)
 

@@ -197,13 +197,13 @@ def run_arm(
     recipe = find_recipe(arm)
     own = arm_profile(profile, arm, seed)
     data = data or SplitReader()
-    _adopt_start(profile, own, recipe, reporter, origins or {}, data)
+    start = _adopt_start(profile, own, recipe, reporter, origins or {}, data)
     outcome = _train(own, recipe, overwrite, reporter, origins, data) if recipe.trained else None
     result = _evaluate(own, recipe, reporter, origins, data)
     run = RunDirectory(own.run_path)
     fresh = result.answered > 0 or (outcome is not None and not outcome.already_done)
     seconds = round(time.perf_counter() - began, 1)
-    facts = _facts(own, recipe, outcome)
+    facts = {**_facts(own, recipe, outcome), "start": start}
     mark = run.steps().get(ARM_STEP)
     if fresh or mark is None or mark.result != facts:
         with run:
@@ -218,8 +218,8 @@ def _adopt_start(
     reporter: Reporter,
     origins: Mapping[str, str],
     data: SplitReader,
-) -> None:
-    """Write the manifest, and take over the score of the start from where it was made."""
+) -> str:
+    """Write the manifest, take over the score of the start, and return what identifies it."""
     start = starting_weights(own, own.model.name, reporter)
     views = [View.load(own, role, data) for role in ROLES]
     zero_shot = RunDirectory(arms_path(profile) / pair_name("zero-shot", profile.run.seed))
@@ -230,7 +230,8 @@ def _adopt_start(
             if other.path == run.path:
                 continue
             if adopt_answers(own, other, run, views, Way("before", start)):
-                return
+                break
+    return start.identity
 
 
 def variant_of(recipe: Recipe) -> Variant:

@@ -1,33 +1,32 @@
-"""Compare: arms side by side, with intervals over sentences and spread over seeds."""
+"""Compare: arms side by side, tested over pairs of trainings, in one target domain or several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.core.statistics import (
-    FloatArray,
-    Spread,
-    holm,
-    paired_bootstrap,
-    seed_spread,
-)
+from ccrl_cli.core.statistics import Spread, seed_spread
 from ccrl_cli.errors import IntegrityError
-from ccrl_cli.pipelines.common.domains import Role
+from ccrl_cli.findings import Finding
+from ccrl_cli.findings.comparisons import (
+    DomainComparison,
+    PairwiseComparison,
+    comparison_finding,
+    domains_finding,
+    untested_finding,
+)
 from ccrl_cli.pipelines.comparison.arm_runs import (
     FinishedArm,
     LabelJudge,
     check_comparable,
     finished_arms,
+    profile_of,
     read_arm,
 )
 from ccrl_cli.pipelines.comparison.arms import (
+    LABELLER,
     NAIVE,
     OURS,
     RECIPES,
@@ -35,17 +34,14 @@ from ccrl_cli.pipelines.comparison.arms import (
     chosen_pairs,
     pair_name,
 )
+from ccrl_cli.pipelines.comparison.pairwise import compare_all, compare_domains
 from ccrl_cli.pipelines.comparison.reference_scores import REFERENCE_SCORES, WARNING, ReferenceScore
-from ccrl_cli.pipelines.comparison.verdicts import PairwiseComparison, verdict
 from ccrl_cli.pipelines.evaluation.evaluate import ROLES
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.reporting import Reporter
-
-NUM_RESAMPLES = 5000
-"""Resamples of each comparison: p-values down to 1/5001, small enough to outlive Holm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +52,11 @@ class ArmRow:
         arm: the recipe.
         kind: ``baseline``, ``method``, ``control`` or ``bound``.
         seeds: seeds that are finished.
-        target_f1: what it ends with in the target domain.
-        source_f1: what it ends with in the source domain.
+        starts: how many starting weights they began with.
+        target_f1: what it ends with in the target domain, decoded the profile's way.
+        source_f1: what it ends with in the source domain, decoded the profile's way.
+        target_greedy: target F1 of its greedy answers.
+        source_greedy: source F1 of its greedy answers.
         forgetting: source F1 lost.
         kl: to the starting policy (nats a token); None where nothing was trained.
         label_f1: of the labels trained on against gold, each as often as it was drawn.
@@ -71,8 +70,11 @@ class ArmRow:
     arm: str
     kind: str
     seeds: tuple[int, ...]
+    starts: int
     target_f1: Spread
     source_f1: Spread
+    target_greedy: Spread
+    source_greedy: Spread
     forgetting: Spread
     kl: Spread | None
     label_f1: Spread | None
@@ -84,11 +86,12 @@ class ArmRow:
 
 @dataclass(frozen=True, slots=True)
 class CompareResult:
-    """The comparison of a profile's arms.
+    """The comparison of arms in one target domain.
 
     Attributes:
-        headline: whether the curriculum won over naive-rl, lost, or whether it cannot be told.
-        caveats: what must be said beside it.
+        target: data set of the target.
+        finding: whether the curriculum won over naive-rl, lost, or whether it cannot be told.
+        decode: how answers are decoded in every column that does not say greedy.
         rows: one an arm.
         comparisons: every arm against naive-rl, and the curriculum against every other.
         reference_scores: scores of others.
@@ -99,8 +102,9 @@ class CompareResult:
         reportable: False if any number must not be reported.
     """
 
-    headline: str
-    caveats: tuple[str, ...]
+    target: str
+    finding: Finding
+    decode: str
     rows: tuple[ArmRow, ...]
     comparisons: tuple[PairwiseComparison, ...]
     reference_scores: tuple[ReferenceScore, ...]
@@ -109,6 +113,21 @@ class CompareResult:
     modes: Mapping[str, str]
     num_sentences: Mapping[str, int]
     reportable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DomainsResult:
+    """The comparison of arms over several target domains.
+
+    Attributes:
+        finding: whether the curriculum won over naive-rl over domains.
+        comparisons: arms over domains.
+        domains: the comparison in each.
+    """
+
+    finding: Finding
+    comparisons: tuple[DomainComparison, ...]
+    domains: tuple[CompareResult, ...]
 
 
 def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -> CompareResult:
@@ -123,10 +142,55 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
         PreconditionError: no arm is finished.
         IntegrityError: a run is damaged, or the arms are not comparable.
     """
-    found = finished_arms(profile)
-    judge = LabelJudge(profile, reporter)
+    found = finished_arms([arms_path(profile)])
+    done = {pair_name(item.arm, item.seed) for item in found}
+    wanted = (pair_name(arm, seed) for arm, seed in chosen_pairs(profile, arms))
+    missing = tuple(name for name in wanted if name not in done)
+    if missing:
+        reporter.warn(
+            f"{len(missing)} runs are not finished in {arms_path(profile)}: {', '.join(missing)}"
+        )
+    judges = {arms_path(profile): LabelJudge(profile, reporter)}
+    return _compare(found, judges, profile.run.seed, reporter, missing)
+
+
+def compare_folders(folders: Sequence[Path], *, reporter: Reporter) -> DomainsResult:
+    """Compare the finished arms of several folders: pooled by target domain, then over domains.
+
+    Args:
+        folders: such as ``runs/NAME/arms``; several of one target hold pairs of other seeds or
+            other warm-ups.
+        reporter: told of what is not at its budget.
+
+    Raises:
+        PreconditionError: no arm is finished.
+        IntegrityError: a run is damaged, or arms of one target are not comparable.
+    """
+    groups: dict[str, list[FinishedArm]] = {}
+    judges = {}
+    for item in finished_arms(folders):
+        groups.setdefault(item.digests["target"], []).append(item)
+        if item.run_dir.parent not in judges:
+            judges[item.run_dir.parent] = LabelJudge(profile_of(item), reporter)
+    domains = tuple(
+        _compare(found, judges, min(item.seed for item in found), reporter)
+        for found in groups.values()
+    )
+    over = compare_domains([(result.target, result.comparisons) for result in domains])
+    finding = domains_finding([c for c in over if (c.first, c.second) == (OURS, NAIVE)])
+    return DomainsResult(domains[0].finding if len(domains) == 1 else finding, over, domains)
+
+
+def _compare(
+    found: Sequence[FinishedArm],
+    judges: Mapping[Path, LabelJudge],
+    seed: int,
+    reporter: Reporter,
+    missing: tuple[str, ...] = (),
+) -> CompareResult:
+    check_comparable(found)
     rows = tuple(
-        _row([item for item in found if item.arm == arm], judge)
+        _row([item for item in found if item.arm == arm], judges)
         for arm in RECIPES
         if any(item.arm == arm for item in found)
     )
@@ -136,18 +200,11 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
                 f"{row.arm} stopped after {row.updates} of {row.planned_updates} updates: its row "
                 "is not at the budget of the others"
             )
-    comparisons = compare_all(found, profile.run.seed)
-    done = {pair_name(item.arm, item.seed) for item in found}
-    wanted = (pair_name(arm, seed) for arm, seed in chosen_pairs(profile, arms))
-    missing = tuple(name for name in wanted if name not in done)
-    if missing:
-        reporter.warn(
-            f"{len(missing)} runs are not finished in {arms_path(profile)}: {', '.join(missing)}"
-        )
-    text, caveats = answer(found, comparisons)
+    comparisons = compare_all(found, seed)
     return CompareResult(
-        headline=text,
-        caveats=caveats,
+        target=found[0].data["target"],
+        finding=answer(found, comparisons),
+        decode=found[0].decode,
         rows=rows,
         comparisons=comparisons,
         reference_scores=REFERENCE_SCORES,
@@ -159,39 +216,42 @@ def compare(profile: Profile, *, arms: Sequence[str] = (), reporter: Reporter) -
     )
 
 
-def answer(
-    found: Sequence[FinishedArm], comparisons: Sequence[PairwiseComparison]
-) -> tuple[str, tuple[str, ...]]:
-    """Return whether the curriculum won over naive-rl, in a sentence, and its caveats.
+def answer(found: Sequence[FinishedArm], comparisons: Sequence[PairwiseComparison]) -> Finding:
+    """Return whether the curriculum won over naive-rl, and what it adds to the labeller.
 
     Args:
         found: finished pairs, all of them comparable.
         comparisons: what `compare_all` makes of them.
     """
-    ours = [
-        comparison
-        for comparison in comparisons
-        if (comparison.first, comparison.second) == (OURS, NAIVE)
-    ]
-    mode = found[0].modes["target"]
-    return verdict(ours, _sizes(found), reportable=_reportable(found), mode=mode)
+    of = {(c.first, c.second, c.domain): c for c in comparisons}
+    return comparison_finding(
+        [of[OURS, NAIVE, role] for role in ROLES if (OURS, NAIVE, role) in of],
+        _sizes(found),
+        over_labeller=of.get((OURS, LABELLER, "target")),
+        reportable=_reportable(found),
+        mode=found[0].modes["target"],
+    )
 
 
-def answer_of(folders: Sequence[Path]) -> tuple[str, tuple[str, ...]] | None:
-    """Return the answer for the arms among some run directories, and its caveats.
+def answer_of(folders: Sequence[Path]) -> Finding | None:
+    """Return the finding for the arms among some run directories.
 
     Returns:
-        None where curriculum and naive-rl are not both among them, or cannot be compared: scores or
-        predictions are missing, other sentences were scored, or the budgets differ.
+        None where curriculum and naive-rl are not both among them. Where they cannot be compared,
+        a finding that says why.
     """
-    try:
-        found = [arm for path in folders if (arm := read_arm(RunDirectory(path))) is not None]
-        if not {OURS, NAIVE} <= {arm.arm for arm in found}:
-            return None
-        check_comparable(found)
-    except IntegrityError:
+    runs = [RunDirectory(path) for path in folders]
+    stated = {run.read_manifest().get("arm") for run in runs if run.manifest_path.exists()}
+    if not {OURS, NAIVE} <= stated:
         return None
-    return answer(found, compare_all(found, min(arm.seed for arm in found)))
+    try:
+        found = [arm for run in runs if (arm := read_arm(run)) is not None]
+        if not {OURS, NAIVE} <= {arm.arm for arm in found}:
+            return untested_finding("not both are finished runs of `ccrl baselines`")
+        check_comparable(found)
+        return answer(found, compare_all(found, min(arm.seed for arm in found)))
+    except IntegrityError as error:
+        return untested_finding(error.message)
 
 
 def _sizes(found: Sequence[FinishedArm]) -> dict[str, int]:
@@ -202,15 +262,18 @@ def _reportable(found: Sequence[FinishedArm]) -> bool:
     return all(item.reportable for item in found)
 
 
-def _row(runs: Sequence[FinishedArm], judge: LabelJudge) -> ArmRow:
+def _row(runs: Sequence[FinishedArm], judges: Mapping[Path, LabelJudge]) -> ArmRow:
     kl = [item.kl for item in runs if item.kl is not None]
-    labels = [f1 for item in runs if (f1 := judge.f1(item)) is not None]
+    labels = [f1 for r in runs if (f1 := judges[r.run_dir.parent].f1(r)) is not None]
     return ArmRow(
         arm=runs[0].arm,
         kind=RECIPES[runs[0].arm].kind,
         seeds=tuple(item.seed for item in runs),
+        starts=len({item.start for item in runs}),
         target_f1=seed_spread([item.f1["target"] for item in runs]),
         source_f1=seed_spread([item.f1["source"] for item in runs]),
+        target_greedy=seed_spread([item.greedy_f1["target"] for item in runs]),
+        source_greedy=seed_spread([item.greedy_f1["source"] for item in runs]),
         forgetting=seed_spread([item.forgetting for item in runs]),
         kl=seed_spread(kl) if kl else None,
         label_f1=seed_spread(labels) if labels else None,
@@ -219,69 +282,3 @@ def _row(runs: Sequence[FinishedArm], judge: LabelJudge) -> ArmRow:
         rollouts=min(int(item.facts["rollouts"]) for item in runs),
         seconds=round(sum(item.seconds for item in runs) / len(runs), 1),
     )
-
-
-def compared_names(arms: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Return who is compared with whom: the curriculum with all, then all others with naive-rl."""
-    ours = ((OURS, other) for other in arms if OURS in arms and other != OURS)
-    naive = ((arm, NAIVE) for arm in arms if NAIVE in arms and arm not in (OURS, NAIVE))
-    return tuple(chain(ours, naive))
-
-
-def compare_all(found: Sequence[FinishedArm], seed: int) -> tuple[PairwiseComparison, ...]:
-    """Return every comparison in both domains, p-values corrected over all of them.
-
-    Args:
-        found: finished pairs.
-        seed: run seed, from which each comparison's resamples are derived.
-    """
-    arms = list(dict.fromkeys(item.arm for item in found))
-    by_arm = {arm: {item.seed: item for item in found if item.arm == arm} for arm in arms}
-    plain = []
-    for role in ROLES:
-        for first, second in compared_names(arms):
-            a, b = by_arm[first], by_arm[second]
-            seeds = common_seeds(first, a, second, b)
-            if seeds:
-                rng = np.random.default_rng(derive_seed(seed, "compare", role, first, second))
-                plain.append(_pairwise(role, (first, second), seeds, (a, b), rng))
-    corrected = holm([comparison.p_value for comparison in plain])
-    return tuple(
-        replace(comparison, p_holm=p) for comparison, p in zip(plain, corrected, strict=True)
-    )
-
-
-def common_seeds(
-    first: str, a: Mapping[int, FinishedArm], second: str, b: Mapping[int, FinishedArm]
-) -> tuple[int, ...]:
-    """Return the seeds that both arms have; an arm without seeds of its own has the other's."""
-    if first == "zero-shot":
-        return tuple(sorted(b))
-    if second == "zero-shot":
-        return tuple(sorted(a))
-    return tuple(sorted(a.keys() & b.keys()))
-
-
-def _of_seed(runs: Mapping[int, FinishedArm], seed: int) -> FinishedArm:
-    """Return the run of a seed; zero-shot's one run stands for every seed."""
-    return runs[seed] if seed in runs else next(iter(runs.values()))
-
-
-def _pairwise(
-    role: Role,
-    names: tuple[str, str],
-    seeds: Sequence[int],
-    runs: tuple[Mapping[int, FinishedArm], Mapping[int, FinishedArm]],
-    rng: np.random.Generator,
-) -> PairwiseComparison:
-    a, b = ([_of_seed(side, seed) for seed in seeds] for side in runs)
-    result = paired_bootstrap(_added(a, role), _added(b, role), rng, num_resamples=NUM_RESAMPLES)
-    ahead = sum(x.f1[role] > y.f1[role] for x, y in zip(a, b, strict=True))
-    return PairwiseComparison(
-        role, *names, tuple(seeds), result.difference, result.p_value, result.p_value, ahead
-    )
-
-
-def _added(runs: Sequence[FinishedArm], role: Role) -> FloatArray:
-    """Return (S, 3) counts by sentence, added over seeds."""
-    return np.asarray(np.sum([item.counts[role] for item in runs], axis=0), dtype=np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ccrl_cli.core.advantages import has_signal
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.balance import Kind, label_kinds, skews
+from ccrl_cli.core.balance import Kind, label_kinds, mix, skews
 from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
 from ccrl_cli.core.discrimination import auroc_interval
@@ -20,15 +20,15 @@ from ccrl_cli.core.rewards import RewardWeights, Target, make_target, score
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import UsageError
+from ccrl_cli.findings.labels import (
+    confidence_finding,
+    confident_labels,
+    mix_finding,
+    trusted_labels,
+)
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.curriculum.plan import plan_schedule, training_order
-from ccrl_cli.pipelines.curriculum.trust import (
-    TopView,
-    describe_auroc,
-    describe_mix,
-    describe_trust,
-    top_labels,
-)
+from ccrl_cli.pipelines.curriculum.trust import TopView, top_labels
 from ccrl_cli.pipelines.labelling.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.labelling.quality import (
     BinView,
@@ -206,9 +206,11 @@ def show_curriculum(
         bins=label_quality_by_bin(labels.labels, scores, signals, bins=bins, num_bins=num_bins),
         top=top_labels(surest, labels.confidence, scores),
         trust=trust,
-        trust_finding=describe_trust(
-            surest, labels.confidence, scores, trust=trust, calibrated=calibrated
-        ),
+        trust_finding=trusted_labels(
+            [s.score if (s := scores.get(k)) else None for k in surest], trust
+        )
+        if scores
+        else confident_labels(list(labels.confidence.values()), trust, calibrated=calibrated),
         signal_share=mean(signals.values()) or 0.0,
         reportable=labels.reportable and profile.data.target.max_train_samples is None,
         **_plan(profile, labels, scores, signals),
@@ -232,8 +234,10 @@ def _plan(
         "pacing": profile.curriculum.pacing,
         "order": profile.curriculum.order,
         "balance": profile.curriculum.balance,
-        "mix_finding": describe_mix(
-            kinds[: schedule.num_open(0)], kinds, balanced=profile.curriculum.balance == "types"
+        "mix_finding": mix_finding(
+            mix(kinds[: schedule.num_open(0)]),
+            mix(kinds),
+            balanced=profile.curriculum.balance == "types",
         )
         if schedule
         else None,
@@ -353,7 +357,7 @@ def _discrimination(
         return None, None
     right = [float(item.exact) for item in scores.values()]
     auroc = auroc_interval([labels.labels[key].confidence for key in scores], right, rng)
-    return auroc, describe_auroc(auroc, int(sum(right)), len(right))
+    return auroc, confidence_finding(auroc, int(sum(right)), len(right))
 
 
 def _warn(view: CurriculumView, reporter: Reporter) -> None:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from ccrl_cli.core.balance import balanced_ranks, label_kinds, mix, skews
 from ccrl_cli.core.curriculum import order_inputs
-from ccrl_cli.pipelines.curriculum.trust import describe_mix
 
 
 def test_ranks_are_percentiles_within_types():
@@ -57,14 +56,3 @@ def test_skews_lie_between_0_and_1_and_end_at_0(types):
     for size, value in enumerate(found, 1):
         opened, whole = mix(labels[:size]), mix(labels)
         assert value == pytest.approx(sum(abs(opened.get(k, 0) - whole[k]) for k in whole) / 2)
-
-
-def test_another_mix_is_said_with_what_is_too_much_and_too_little():
-    labels = [["p"]] * 3 + [[None]] * 2 + [["q"]] * 5
-    told = describe_mix(labels[:3], labels, balanced=False)
-    assert told.startswith("the labels that open first hold another mix than all, by 70% ")
-    assert "(p 100% instead of 30%, q 0% instead of 50%)" in told
-    assert told.endswith('curriculum.balance = "types" opens all types alike')
-    assert describe_mix(labels[:3], labels, balanced=True).endswith("of 50%)")
-    assert "no entity 100% instead of 20%" in describe_mix(labels[3:5], labels, balanced=True)
-    assert describe_mix(labels, labels, balanced=False) is None

@@ -10,9 +10,12 @@ from ccrl_cli.core.statistics import (
     bootstrap_interval,
     count_array,
     holm,
+    mean_micro_f1,
     micro_f1,
     paired_bootstrap,
+    paired_trainings,
     seed_spread,
+    sign_flip,
 )
 from ccrl_cli.records import Score
 
@@ -190,3 +193,89 @@ def test_bad_counts_and_options_are_refused(counts, options, message):
 def test_unpaired_counts_are_refused():
     with pytest.raises(ValueError, match="same sentences"):
         paired_bootstrap([[1, 0, 0]], [[1, 0, 0]] * 2, generator())
+
+
+def test_mean_f1_over_trainings():
+    # Two trainings of one sentence each: 2*1/(2 + 1 + 0) = 2/3 and 2*1/(2 + 0 + 2) = 1/2.
+    assert mean_micro_f1(np.array([1, 1, 0, 1, 0, 2.0])) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert mean_micro_f1(np.ones((4, 7, 6))).shape == (4, 7)
+
+
+def test_the_standard_error_is_that_of_the_resamples():
+    # The mean of n = 2000 has standard error s / sqrt(n).
+    values = generator(1).normal(size=2000)
+    a = np.column_stack([values, np.ones(2000)])
+    b = np.column_stack([np.zeros(2000), np.ones(2000)])
+    found = paired_bootstrap(a, b, generator(2), statistic=first_column_mean, num_resamples=4000)
+    assert found.standard_error == pytest.approx(values.std() / math.sqrt(2000), rel=0.05)
+
+
+def test_paired_trainings_by_hand():
+    # Mean 0.03, squares 4 + 1 + 0 + 1 + 4 = 10e-4, s^2 = 2.5e-4, s^2/n = 5e-5, e^2 = 4e-4:
+    # V = 4.5e-4; degrees = V^2 / ((5e-5)^2/4 + (4e-4)^2/99) = 2.025e-7 / 2.2412e-9 = 90.35.
+    found = paired_trainings([0.01, 0.02, 0.03, 0.04, 0.05], 0.02, 100)
+    assert found.mean == pytest.approx(0.03)
+    assert found.deviation == pytest.approx(math.sqrt(2.5e-4))
+    assert found.degrees == pytest.approx(90.35, abs=0.01)
+    # t = 0.03 / 0.0212132 = 1.41421; the 97.5 % quantile of 90 degrees is 1.98667 in tables.
+    assert found.high - found.mean == pytest.approx(1.9866 * math.sqrt(4.5e-4), rel=1e-4)
+    assert found.low == pytest.approx(0.06 - found.high)
+    assert found.p_value == pytest.approx(0.1608, abs=2e-4)
+
+
+def test_without_sentence_error_it_is_the_plain_paired_t_test():
+    # Tables: t = 0.03 / sqrt(2.5e-4 / 5) = 4.2426 with four degrees has p = 0.0132.
+    found = paired_trainings([0.01, 0.02, 0.03, 0.04, 0.05], 0.0, 100)
+    assert found.degrees == pytest.approx(4)
+    assert found.p_value == pytest.approx(0.0132, abs=1e-4)
+
+
+def test_fewer_than_five_pairs_tell_nothing():
+    found = paired_trainings([0.5, 0.5, 0.5, 0.5], 0.0001, 1000)
+    assert (found.p_value, found.low, found.high, found.degrees) == (None, None, None, None)
+    assert found.mean == 0.5
+    assert paired_trainings([0.5], 0.1, 100).deviation is None
+
+
+def test_pairs_that_never_differ_are_equal():
+    found = paired_trainings([0.0] * 5, 0.0, 100)
+    assert (found.p_value, found.low, found.high) == (1.0, 0.0, 0.0)
+    assert paired_trainings([0.1] * 5, 0.0, 100).p_value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([], (0.1, 10), "over seeds"),
+        ([0.1, math.nan], (0.1, 10), "over seeds"),
+        ([0.1] * 5, (-0.1, 10), "sentence_error"),
+        ([0.1] * 5, (math.inf, 10), "sentence_error"),
+        ([0.1] * 5, (0.1, 0), "num_sentences"),
+    ],
+)
+def test_bad_pairs_are_refused(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        paired_trainings(values, *options)
+    with pytest.raises(ValueError, match="level"):
+        paired_trainings([0.1] * 5, 0.1, 10, level=1.0)
+
+
+def test_sign_flip_equals_all_choices_of_signs():
+    values = [0.03, -0.01, 0.02, 0.005, 0.0, 0.04, -0.02]
+    sums = [sum(s * v for s, v in zip(signs, values, strict=True))
+            for signs in product((1, -1), repeat=7)]  # fmt: skip
+    exact = sum(abs(total) >= abs(sum(values)) - 1e-12 for total in sums) / len(sums)
+    found = sign_flip(values)
+    assert found.p_value == pytest.approx(exact)
+    assert found.mean == pytest.approx(sum(values) / 7)
+    assert found.standard_error == pytest.approx(np.std(values, ddof=1) / math.sqrt(7))
+    assert 0.1 < exact < 0.9  # the case can tell
+
+
+def test_six_domains_with_one_sign_are_the_least_that_can_tell():
+    # Of 64 choices two are as far: all plus and all minus.
+    assert sign_flip([0.01] * 6).p_value == pytest.approx(2 / 64)
+    assert sign_flip([0.01] * 5).p_value is None
+    assert sign_flip([0.0] * 6).p_value == 1
+    with pytest.raises(ValueError, match="too many signs"):
+        sign_flip([0.01] * 21)

@@ -17,6 +17,7 @@ if any(importlib.util.find_spec(name) is None for name in ("matplotlib", "jinja2
     pytest.skip("needs matplotlib and jinja2", allow_module_level=True)
 
 from ccrl_cli.errors import IntegrityError, PreconditionError
+from ccrl_cli.findings import Caveat, CaveatKind, Finding
 from ccrl_cli.pipelines.report import report
 from ccrl_cli.records import Entity
 from ccrl_cli.report.examples import choose_examples
@@ -24,7 +25,6 @@ from ccrl_cli.report.figures import moving_mean
 from ccrl_cli.report.page import render_page
 from ccrl_cli.report.tables import arm_table, score_table, type_table
 from ccrl_cli.report.values import RunFacts
-from ccrl_cli.report.verdict import Headline
 from ccrl_cli.reporting import NullReporter
 from ccrl_cli.store.predictions import read_predictions
 from made_run import make_run
@@ -131,8 +131,8 @@ def test_the_headline_is_the_answer_of_the_evaluation(page, run):
     evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     target = evaluation["domains"]["target"]
     before, after = (f"{100 * target[when]['f1']:.1f}" for when in ("before", "after"))
-    assert result.headline.startswith(f"Target F1 rose from {before} to {after}")
-    assert f'<p class="headline">{result.headline}</p>' in html
+    assert result.finding.text.startswith(f"Target F1 rose from {before} to {after}")
+    assert f'<p class="headline">{result.finding.text}</p>' in html
     assert "Not reportable" in html
     assert "proves little" in html
 
@@ -231,9 +231,12 @@ def test_arms_are_compared(arms, tmp_path):
     html = (tmp_path / "all.html").read_text(encoding="utf-8")
     checked(html)
     assert {"arms", "scatter"} <= set(result.figures)
-    assert result.headline.startswith("Curriculum ")
-    assert "ahead in 2 of 2" in result.headline
-    assert result.caveats[0].startswith("curriculum-0: Target F1")
+    assert result.finding.text == (
+        "Whether the curriculum beats naive RL cannot be told from these runs: not both are "
+        "finished runs of `ccrl baselines`."
+    )
+    assert result.finding.caveats[0].kind == CaveatKind.other_run
+    assert result.finding.caveats[0].text.startswith("curriculum-0: Target F1")
     assert "4 runs" in html
 
 
@@ -249,13 +252,17 @@ def test_arm_table_has_mean_and_spread_over_seeds(arms):
 
 
 def test_a_comparison_with_intervals_is_the_headline(arms):
-    said = Headline("It cannot be told here.", "open", ("Only 3 sentences were scored.",))
+    few = Caveat(CaveatKind.few_sentences, "Only 3 sentences were scored.")
+    said = Finding("It cannot be told here.", "open", (few,))
     page = render_page([facts(path) for path in arms], title="t", created="now", compared=said)
     checked(page.html)
-    assert page.headline.text == "It cannot be told here."
-    assert "Target F1" in page.headline.caveats[0]
-    assert page.headline.caveats[1] == "Only 3 sentences were scored."
-    assert len([c for c in page.headline.caveats if c.startswith(("Only", "One seed"))]) == 1
+    assert page.finding.text == "It cannot be told here."
+    assert "Target F1" in page.finding.caveats[0].text
+    assert page.finding.caveats[1] == few
+    # What a comparison says of all its runs is not said again of one of them.
+    assert [caveat.kind for caveat in page.finding.caveats] == [
+        CaveatKind.other_run, CaveatKind.few_sentences, CaveatKind.no_labeller
+    ]  # fmt: skip
     assert "It cannot be told here." in page.html
 
 
@@ -285,7 +292,7 @@ def test_a_run_without_evaluation_or_store_still_has_a_page(folder, tmp_path):
         (moved / name).unlink()
     told = NullReporter()
     result = report([moved], reporter=told)
-    assert "has not been evaluated" in result.headline
+    assert "has not been evaluated" in result.finding.text
     assert set(result.figures) == {"reward", "reward-overlap", "kl", "open-share"}
     assert any("no completion store" in warning for warning in told.warnings)
     assert any("evaluation.json" in warning for warning in told.warnings)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ccrl_cli.report.verdict import ArmResult, comparison, headline, points
+from ccrl_cli.findings import CaveatKind, points
+from ccrl_cli.findings.runs import run_finding
 
 
 def domain(before, after, low, high, *, mode="held-out", n=1000):
@@ -31,7 +32,9 @@ BETTER = domain(0.80, 0.85, 0.02, 0.08)
 
 
 def say(target, source, **more):
-    return headline({"reportable": True, "domains": {"target": target, "source": source}, **more})
+    return run_finding(
+        {"reportable": True, "domains": {"target": target, "source": source}, **more}
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,28 +61,65 @@ def test_no_change_at_all_is_said_as_such():
 
 def test_what_must_stand_beside_it():
     found = say(domain(0.3, 0.4, 0.05, 0.15, mode="transductive", n=50), KEPT, reportable=False)
-    text = " ".join(found.caveats)
-    assert found.caveats[0].startswith("Not reportable")
-    assert "very sentences that it trained on" in text
-    assert "Only 50 sentences" in text
-    assert "One seed" in text
-    assert say(UP, KEPT).caveats == (
-        "One seed: the intervals are over sentences, not over repeated trainings.",
+    assert [caveat.kind for caveat in found.caveats] == [
+        CaveatKind.not_reportable, CaveatKind.few_sentences, CaveatKind.transductive,
+        CaveatKind.no_labeller, CaveatKind.one_training,
+    ]  # fmt: skip
+    assert "Only 50 sentences" in found.caveats[1].text
+    assert [caveat.kind for caveat in say(UP, KEPT).caveats] == [
+        CaveatKind.no_labeller, CaveatKind.one_training
+    ]  # fmt: skip
+
+
+def with_labeller(value, low, high, *, after=0.46):
+    """A target whose labeller alone has 48.9 %, and what training adds to it."""
+    vote = {"before": {"f1": 0.489, "num_sentences": 100}}
+    typed = {"after": {"f1": after, "num_sentences": 100}}
+    return {**UP, "decoded": {"vote": vote, "typed": typed},
+            "over_labeller": {"value": value, "low": low, "high": high}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "tone", "words"),
+    [
+        (
+            with_labeller(0.03, 0.01, 0.05, after=0.519),
+            "good",
+            "training adds to that (+3.0 points",
+        ),
+        (with_labeller(-0.03, -0.06, -0.01), "bad", "training takes from that (−3.0 points"),
+        (
+            with_labeller(-0.029, -0.06, 0.01),
+            "open",
+            "whether training adds to that cannot be told",
+        ),
+    ],
+)
+def test_what_the_labeller_alone_gives_comes_first(target, tone, words):
+    found = say(target, KEPT, decode="typed")
+    assert found.text.startswith(
+        "The untrained labeller alone has a target F1 of 48.9 on the same 100 sentences, the "
+        "trained model"
     )
+    assert words in found.text
+    assert "(typed answers)" in found.text
+    assert "Greedily: target F1 rose from 30.0 to 40.0" in found.text
+    assert found.tone == tone
+    assert [caveat.kind for caveat in found.caveats] == [CaveatKind.one_training]
 
 
 def test_a_collapse_to_empty_answers_is_named():
     fallen = domain(0.5, 0.0, -0.6, -0.4)
     fallen["before"] |= {"num_gold": 100, "num_predicted": 110}
     fallen["after"] |= {"num_gold": 100, "num_predicted": 9}
-    text = " ".join(say(UP, fallen).caveats)
+    text = " ".join(caveat.text for caveat in say(UP, fallen).caveats)
     assert "names next to nothing in the source domain" in text
     fallen["after"]["num_predicted"] = 10
-    assert "Collapsed" not in " ".join(say(UP, fallen).caveats)
+    assert CaveatKind.collapsed not in {caveat.kind for caveat in say(UP, fallen).caveats}
 
 
 def test_answers_that_are_not_there_yet():
-    assert "has not been evaluated" in headline(None).text
+    assert "has not been evaluated" in run_finding(None).text
     alone = {**UP, "after": None, "delta_f1": None}
     assert "Target F1 is 30.0 before training" in say(alone, KEPT).text
     assert "was not scored" in say({}, {}).text
@@ -88,43 +128,3 @@ def test_answers_that_are_not_there_yet():
 
 def test_points_have_a_sign_and_no_negative_zero():
     assert [points(v) for v in (0.0321, -0.05, 0.0, -0.0001)] == ["+3.2", "−5.0", "0.0", "0.0"]
-
-
-def test_arms_are_compared_over_their_common_seeds():
-    results = [
-        ArmResult("curriculum", 0, 0.50, 0.80),
-        ArmResult("curriculum", 1, 0.52, 0.78),
-        ArmResult("curriculum", 2, 0.99, 0.99),  # seed 2 has no partner
-        ArmResult("naive-rl", 0, 0.48, 0.81),
-        ArmResult("naive-rl", 1, 0.53, 0.75),
-    ]
-    # Target gaps +2 and −1: mean +0.5; source gaps −1 and +3: mean +1.
-    assert comparison(results) == (
-        "curriculum was ahead of naive-rl on average, in both domains, but not in every seed "
-        "(2 seeds, not tested): target F1 +0.5 points on average, ahead in 1 of 2; source F1 +1.0 "
-        "points on average, ahead in 1 of 2."
-    )
-    assert comparison(results[:3]) is None
-    one = [ArmResult("curriculum", 0, 0.5, None), ArmResult("naive-rl", 0, 0.4, 0.1)]
-    assert comparison(one) == (
-        "curriculum adapted more than naive-rl here (one seed, not tested): target F1 +10.0 points."
-    )
-
-
-@pytest.mark.parametrize(
-    ("target", "source", "words"),
-    [
-        ((0.01, 0.02), (0.01, 0.03), "won over naive-rl here in every seed, in both domains"),
-        ((0.01,), (0.01,), "won over naive-rl here, in both domains"),
-        ((0.03, -0.01), (0.01, 0.01), "ahead of naive-rl on average"),
-        ((0.01, 0.01), (-0.02, 0.01), "adapted more than naive-rl here, and forgot at least as"),
-        ((-0.01, 0.0), (0.02, 0.01), "adapted less than naive-rl here, and forgot less"),
-        ((0.0, 0.0), (0.02, 0.01), "adapted no more than naive-rl here, and forgot less"),
-        ((-0.01, -0.01), (0.0, -0.01), "did not win over naive-rl here, in either domain"),
-    ],
-)
-def test_the_winner_is_named_plainly(target, source, words):
-    pairs = list(enumerate(zip(target, source, strict=True)))
-    ours = [ArmResult("curriculum", seed, 0.5 + t, 0.7 + s) for seed, (t, s) in pairs]
-    other = [ArmResult("naive-rl", seed, 0.5, 0.7) for seed, _ in pairs]
-    assert words in comparison([*ours, *other])
