@@ -8,7 +8,10 @@ import subprocess
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from ccrl_cli.models.builds import Card, parse_cards
+
 MIB = 1 << 20
+_WSL = "/usr/lib/wsl/lib"  # where WSL has nvidia-smi, not always on PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +55,30 @@ def count_gpus() -> int:
     return len(_driver_gpus())
 
 
+def find_cards() -> tuple[Card, ...]:
+    """Return the NVIDIA GPUs that the driver reports, whatever PyTorch sees."""
+    return parse_cards(_ask_driver("driver_version,compute_cap,name"))
+
+
 def _driver_gpus() -> tuple[Gpu, ...]:
-    command = shutil.which("nvidia-smi")
+    return parse_gpus(_ask_driver("name,memory.total,memory.free", "nounits"))
+
+
+def _ask_driver(fields: str, *formats: str) -> str:
+    """Return nvidia-smi's answer; it can be good where the exit code is not (a damaged infoROM)."""
+    command = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=_WSL)
     if command is None:
-        return ()
-    query = ["--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+        return ""
+    words = [
+        command,
+        f"--query-gpu={fields}",
+        "--format=" + ",".join(("csv", "noheader", *formats)),
+    ]
     try:
-        done = subprocess.run(
-            [command, *query], capture_output=True, text=True, timeout=20, check=True
-        )
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.SubprocessError):
-        return ()
-    return parse_gpus(done.stdout)
+        return ""
+    return done.stdout
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:

@@ -15,7 +15,8 @@ if sys.platform == "win32":
 
 ROOT = Path(__file__).resolve().parents[2]
 BASH = """
-complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ccrl_completion ccrl; echo "${COMPREPLY[@]}"; }
+print_reply() { echo "${COMPREPLY[@]}"; }
+complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ccrl_completion ccrl; print_reply; }
 eval "$(ccrl --show-completion bash)"
 complete_line ccrl tr
 complete_line ccrl train --ep

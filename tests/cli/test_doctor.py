@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -108,3 +109,38 @@ def test_profiles_of_large_labellers_fit_24_gb(profile, format_at_least):
         assert FORMATS[plan.widest_that_fits] >= FORMATS[format_at_least]
         for part in plan.plans:
             assert part.fits, (plan.model, part)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    ("driver", "fitting", "said"),
+    [
+        ("552.22", "cu126", "./install.sh takes cu126"),
+        ("516.94", "cpu", "need driver 525.60 or newer; update the driver"),
+    ],
+)
+def test_the_build_that_fits(capsys, tmp_path, monkeypatch, driver, fitting, said):
+    torch = pytest.importorskip("torch")
+    if torch.version.cuda is not None or sys.platform == "darwin":
+        pytest.skip("wants PyTorch's CPU build, beside a card that only the driver knows")
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in\n'
+        f"*compute_cap*) echo '{driver}, 8.9, NVIDIA GeForce RTX 4090' ;;\n"
+        "*) echo 'NVIDIA GeForce RTX 4090, 24564, 23000' ;;\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("WSL_DISTRO_NAME", raising=False)
+    code, out, _ = run(capsys, "--json")
+    assert code == 0
+    build = json.loads(out)["result"]["build"]
+    assert build["installed"] == "cpu"
+    assert build["fitting"] == fitting
+    assert build["better"] == (fitting != "cpu")
+    assert f"NVIDIA GeForce RTX 4090 (compute capability 8.9), driver {driver}" in build["reason"]
+    (problem,) = [line for line in json.loads(out)["warnings"] if "does not see" in line]
+    assert said in problem
+    code, out, _ = run(capsys)
+    line = next(line for line in out.splitlines() if line.startswith("PyTorch build: cpu"))
+    assert ("a better one is cu126" in line) == (fitting == "cu126")

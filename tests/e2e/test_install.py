@@ -1,4 +1,4 @@
-"""Both install scripts for real: a fresh copy, uv, the package index, and an answer of the model."""
+"""Both install scripts for real: a fresh copy, uv, the package index, an answer of the model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the repository, with this environment's PyTorch in its .venv: nothing large comes."""
+    """A copy of the repository, with this environment's PyTorch in its .venv."""
     torch = pytest.importorskip("torch")
     if torch.version.cuda is not None:
         pytest.skip("PyTorch's CPU build is wanted here")

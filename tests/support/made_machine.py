@@ -68,7 +68,7 @@ class Outcome:
 
 
 class PowerShell:
-    """One PowerShell that runs install.ps1 again and again: starting it takes longer than a case."""
+    """One PowerShell that runs install.ps1 again and again: starting it takes longer than that."""
 
     SERVER = r"""
 $standard = [Console]::Error
@@ -183,7 +183,9 @@ class Machine:
             answer = "\n".join(rows)
             body += f"--query-gpu=driver_version,compute_cap,name) echo '{answer}' ;;\n"
         else:
-            body += "*compute_cap*) echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2 ;;\n"
+            unknown = 'Field "compute_cap" is not a valid field to query.'
+            body += f"*compute_cap*) echo '{unknown}'; exit 2 ;;
+"
             answer = "\n".join(
                 ", ".join((row.split(", ")[0], row.split(", ", 2)[2])) for row in rows
             )
@@ -207,7 +209,9 @@ class Machine:
             f'"$3/{self.bin}/{self.exe.replace("python", "ccrl")}"'
         )
         return f"""case "$1" in
--c) shift; PYTHONPATH="{self.site}:{self.base}/with-pip" exec {sys.executable} -S -B -c "{start}" "$@" ;;
+-c) shift
+  export PYTHONPATH="{self.site}:{self.base}/with-pip"
+  exec {sys.executable} -S -B -c "{start}" "$@" ;;
 -m) printf '%s\\n' "${{*:2}}" >>"{self.log}"
   case "$2" in
     venv) {make} ;;

@@ -10,7 +10,7 @@ from ccrl_cli.cli.options import Invocation, command, new_app
 from ccrl_cli.cli.output import format_table
 
 if TYPE_CHECKING:
-    from ccrl_cli.pipelines.machine.doctor import DoctorResult
+    from ccrl_cli.pipelines.machine.doctor import DoctorResult, TorchBuild
     from ccrl_cli.pipelines.machine.memory import ModelPlan
 
 app = new_app()
@@ -56,10 +56,19 @@ def _machine(result: DoctorResult) -> str:
     lines = [
         f"ccrl {result.ccrl}, Python {result.python}, {result.system}",
         f"GPU: {'; '.join(gpus) or 'none'}",
+        _build(result.build),
         f"main memory: {result.memory_gib or '?'} GiB",
     ]
     lines += [f"free for {d.purpose}: {d.free_gib:.1f} GiB in {d.path}" for d in result.disks]
     return "\n".join(lines)
+
+
+def _build(build: TorchBuild) -> str:
+    line = f"PyTorch build: {build.installed or 'none'}"
+    if build.installed == build.fitting:
+        return f"{line}, the one for this machine ({build.reason})"
+    kind = "a better one" if build.better else "that of the table"
+    return f"{line}; {kind} is {build.fitting} ({build.reason})"
 
 
 def _packages(result: DoctorResult) -> str:

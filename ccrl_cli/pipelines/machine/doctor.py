@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -15,8 +16,9 @@ from ccrl_cli import __version__
 from ccrl_cli.core.memory import GIB
 from ccrl_cli.errors import CcrlError
 from ccrl_cli.generators.registry import Availability, availabilities, find_machine
+from ccrl_cli.models.builds import Build, Card, installed_build, pick_build
 from ccrl_cli.models.cache import cache_root
-from ccrl_cli.models.hardware import Gpu, find_gpus, main_memory
+from ccrl_cli.models.hardware import Gpu, find_cards, find_gpus, main_memory
 from ccrl_cli.pipelines.generation.backends import pick_backend
 from ccrl_cli.pipelines.machine.memory import ModelPlan, plan_memory
 
@@ -56,6 +58,23 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """The PyTorch build in place and the one that fits the machine.
+
+    Attributes:
+        installed: the one in place (``cu126``, ``cpu``), or None without PyTorch.
+        fitting: the one of the table in ``docs/installing.md``.
+        reason: why that one, with cards and driver.
+        better: whether the fitting one would serve the GPUs better.
+    """
+
+    installed: str | None
+    fitting: str
+    reason: str
+    better: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DoctorResult:
     """What this machine can run.
 
@@ -66,6 +85,7 @@ class DoctorResult:
         packages: packages and their versions.
         problems: what should be mended, each one sentence with what mends it.
         gpus: GPUs.
+        build: which PyTorch build this is, and which one fits.
         memory_gib: main memory.
         disks: free space.
         backends: which backends run, and why or why not.
@@ -80,6 +100,7 @@ class DoctorResult:
     packages: tuple[Package, ...]
     problems: tuple[str, ...]
     gpus: tuple[Gpu, ...]
+    build: TorchBuild
     memory_gib: float | None
     disks: tuple[Disk, ...]
     backends: tuple[Availability, ...]
@@ -96,12 +117,10 @@ def doctor(profile: Profile, *, memory_gib: float | None = None) -> DoctorResult
         memory_gib: plan for a device with so much memory instead of this machine's.
     """
     machine, gpus, memory = find_machine(), find_gpus(), main_memory()
-    problems = [*conflicts()]
-    if gpus and not gpus[0].seen_by_torch:
-        problems.append(
-            f"there is a {gpus[0].name}, but PyTorch does not see it: install a PyTorch build for "
-            "the GPU's driver (./install.sh picks one)"
-        )
+    cards = find_cards()
+    fitting = pick_build(cards, _driver_system())
+    build = _torch_build(cards, fitting)
+    problems = [*conflicts(), *_gpu_problems(gpus, build, fitting)]
     try:
         chosen, reason = pick_backend(profile)
         backend = f"{chosen}: {reason}"
@@ -118,6 +137,7 @@ def doctor(profile: Profile, *, memory_gib: float | None = None) -> DoctorResult
         packages=tuple(installed_packages()),
         problems=tuple(problems),
         gpus=gpus,
+        build=build,
         memory_gib=None if memory is None else round(memory / GIB, 1),
         disks=tuple(_disks(profile)),
         backends=availabilities(machine),
@@ -125,6 +145,38 @@ def doctor(profile: Profile, *, memory_gib: float | None = None) -> DoctorResult
         budget_gib=round(budget / GIB, 2),
         plans=plan_memory(profile, chosen, int(budget), on_gpu=on_gpu),
     )
+
+
+def _torch_build(cards: Sequence[Card], fitting: Build) -> TorchBuild:
+    installed = installed_build()
+    driver = f"{' + '.join(map(str, cards))}, driver {cards[0].driver}: " if cards else ""
+    better = installed is not None and fitting.name.startswith("cu") and installed != fitting.name
+    return TorchBuild(installed, fitting.name, driver + fitting.reason, better)
+
+
+def _driver_system() -> str:
+    """Return the system whose driver counts: in WSL that is Windows."""
+    return "Windows" if os.environ.get("WSL_DISTRO_NAME") else platform.system()
+
+
+def _gpu_problems(gpus: Sequence[Gpu], build: TorchBuild, fitting: Build) -> Iterator[str]:
+    """Say what keeps PyTorch from the GPUs that the driver reports."""
+    if gpus and not gpus[0].seen_by_torch:
+        script = "install.ps1" if platform.system() == "Windows" else "./install.sh"
+        mend = f"{script} picks one that fits"
+        if build.better:
+            mend = f"{script} takes {fitting.name}"
+        elif fitting.name == "cpu":
+            mend = f"{fitting.reason}; update the driver and run {script} again"
+        yield (
+            f"there is a {gpus[0].name}, but PyTorch (build {build.installed or 'missing'}) does "
+            f"not see it: {mend}"
+        )
+    for card in fitting.without:
+        yield (
+            f"PyTorch build {fitting.name} has no kernels for {card}: leave it out of runs with "
+            "CUDA_VISIBLE_DEVICES"
+        )
 
 
 def installed_packages() -> Iterator[Package]:

@@ -567,8 +567,9 @@ def test_powershell_reads_its_script_and_the_documentation(tmp_path):
     assert len(blocks) > 3
     parse = tmp_path / "parse.ps1"
     parse.write_text(
+        "using namespace System.Management.Automation.Language\n"
         "foreach ($file in $args) { $found = $null\n"
-        "$null = [Management.Automation.Language.Parser]::ParseFile($file, [ref]$null, [ref]$found)\n"
+        "$null = [Parser]::ParseFile($file, [ref]$null, [ref]$found)\n"
         '$found | ForEach-Object { "${file}: $_" } }\n',
         encoding="utf-8",
     )
