@@ -320,10 +320,10 @@ if ($Torch -or $PSBoundParameters.ContainsKey('Torch')) {
     }
     if ($Cpu) { Stop-WithHint '-Cpu and -Torch exclude each other' 'leave one of them out' 2 }
 }
-# Where uv's installer and winget put it; a new window has it on PATH.
+# Where uv's installer puts it, and what winget has just added: a new window has both on PATH.
 $path = $env:PATH
-$places = @("$HOME\.local\bin"; if ($env:LOCALAPPDATA) { "$env:LOCALAPPDATA\Microsoft\WinGet\Links" })
-$env:PATH = (@($path) + $places) -join [IO.Path]::PathSeparator
+$places = @($path, "$HOME\.local\bin", [Environment]::GetEnvironmentVariable('Path', 'User'))
+$env:PATH = ($places | Where-Object { $_ }) -join [IO.Path]::PathSeparator
 $making = $false
 Push-Location -LiteralPath $PSScriptRoot
 try {
