@@ -184,8 +184,7 @@ class Machine:
             body += f"--query-gpu=driver_version,compute_cap,name) echo '{answer}' ;;\n"
         else:
             unknown = 'Field "compute_cap" is not a valid field to query.'
-            body += f"*compute_cap*) echo '{unknown}'; exit 2 ;;
-"
+            body += f"*compute_cap*) echo '{unknown}'; exit 2 ;;\n"
             answer = "\n".join(
                 ", ".join((row.split(", ")[0], row.split(", ", 2)[2])) for row in rows
             )
