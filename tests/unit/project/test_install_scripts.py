@@ -570,7 +570,7 @@ def test_powershell_reads_its_script_and_the_documentation(tmp_path):
         "using namespace System.Management.Automation.Language\n"
         "foreach ($file in $args) { $found = $null\n"
         "$null = [Parser]::ParseFile($file, [ref]$null, [ref]$found)\n"
-        '$found | ForEach-Object { "${file}: $_" } }\n',
+        '$found | ForEach-Object { "${file}: $($_.ErrorId)" } }\n',
         encoding="utf-8",
     )
     wrong = tmp_path / "wrong.ps1"
