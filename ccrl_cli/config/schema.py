@@ -29,6 +29,7 @@ from ccrl_cli.config.training import Training, Warmup
 
 Arm = Literal[
     "zero-shot",
+    "labeller",
     "majority-vote",
     "naive-sft",
     "naive-rl",
@@ -44,6 +45,7 @@ Backend = Literal["auto", "transformers", "unsloth", "vllm", "openai", "ollama",
 
 ARMS: tuple[Arm, ...] = (
     "zero-shot",
+    "labeller",
     "majority-vote",
     "naive-sft",
     "naive-rl",
@@ -294,7 +296,16 @@ class Generation(Section):
 
 
 class Evaluation(Section):
-    """Greedy decoding of gold data, before and after training."""
+    """Answers to gold data, before and after training, and to new texts."""
+
+    decode: Literal["greedy", "typed", "vote"] = Field(
+        default="greedy",
+        description="How answers are decoded besides greedily: typed gives the spans of the greedy "
+        "answer the type of highest evidence; vote decodes as labels are made, from K answers.",
+    )
+    backend: Literal["transformers", "unsloth", "vllm", "openai", "ollama"] = Field(
+        default="transformers", description="What answers; types are asked of the weights."
+    )
 
     batch_size: Count = Field(default=32, description="Inputs decoded together.")
     max_tokens: Count = Field(default=256, description="Longest answer in tokens.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ccrl_cli.records import Alignment, Score, Span
@@ -98,6 +98,21 @@ def score_spans(
         num_unknown_type=num_predicted.total() - sum(num_predicted[name] for name in set(types)),
         num_exact=num_exact,
     )
+
+
+def sentence_score(
+    gold: Iterable[Hashable], predicted: Sequence[Hashable], num_hallucinated: int
+) -> Score:
+    """Return the counts of one sentence, as :func:`score_spans` adds them up.
+
+    Args:
+        gold: gold spans, each with range and type.
+        predicted: predicted spans, of the same kind.
+        num_hallucinated: predicted mentions without a place: false positives.
+    """
+    due = set(gold)
+    right = len(due.intersection(predicted))
+    return Score(right, len(predicted) + num_hallucinated - right, len(due) - right)
 
 
 def _macro_f1(per_type: Mapping[str, Score], types: Iterable[str]) -> float:

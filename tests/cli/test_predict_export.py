@@ -63,6 +63,13 @@ def rows(capsys, *words):
     return [json.loads(line) for line in out.split("\n") if line]
 
 
+def without_confidence(found):
+    """The rows without the confidence of their entities, which must be there, in [0, 1]."""
+    for row in found:
+        assert all(0 <= entity.pop("confidence") <= 1 for entity in row["entities"])
+    return found
+
+
 def give(monkeypatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
 
@@ -72,7 +79,7 @@ def give(monkeypatch, content: bytes) -> None:
 
 def test_offsets_and_hallucinated_mentions(place, capsys):
     found = rows(capsys, TEXT, "ESA launched Juno.", "--types", TYPES)
-    assert found == [
+    assert without_confidence(found) == [
         {
             "text": TEXT,
             "entities": [
@@ -80,12 +87,14 @@ def test_offsets_and_hallucinated_mentions(place, capsys):
                 {"text": "Juno", "type": "space_probe", "start": 10, "end": 14},
             ],
             "hallucinated": [],
+            "other_types": [],
             "outcome": "valid",
         },
         {
             "text": "ESA launched Juno.",
             "entities": [{"text": "Juno", "type": "space_probe", "start": 13, "end": 17}],
             "hallucinated": [{"text": "NASA", "type": "agency"}],
+            "other_types": [],
             "outcome": "valid",
         },
     ]
@@ -122,7 +131,7 @@ def test_a_long_line_is_read_in_pieces(place, capsys):
     text = "Nothing here to see at all. " * 20 + TEXT + " " + "x" * 700
     (row,) = rows(capsys, text, "--types", TYPES, "--piece", "100")
     start = text.index("NASA")
-    assert row["entities"][0] == {
+    assert without_confidence([row])[0]["entities"][0] == {
         "text": "NASA",
         "type": "agency",
         "start": start,
@@ -145,9 +154,41 @@ def test_types_of_the_target_are_the_default(place, capsys):
     assert document["command"] == "predict"
     assert "spacecraft" in document["result"]["types"]
     assert document["counts"]["texts"] == 1
-    # Its answer names types that this target does not have: they stay, as wrong as they are.
-    assert document["result"]["rows"][0]["entities"][0]["type"] == "agency"
+    # Its answer names types that this target does not have: they stand apart.
+    row = document["result"]["rows"][0]
+    assert row["entities"] == []
+    assert {"text": "NASA", "type": "agency"} in row["other_types"]
+    assert document["counts"]["other_types"] == len(row["other_types"])
+    assert (document["result"]["decode"], document["result"]["type_prior"]) == ("greedy", None)
     assert document["result"]["adapter"] is None
+
+
+@pytest.mark.parametrize("decode", ["typed", "vote"])
+def test_types_by_evidence_are_types_that_were_asked_for(place, capsys, decode):
+    """The tiny model writes agency and space_probe; asked for others, evidence decides."""
+    words = ("--types", "ship,planet", "--decode", decode, "--json", TEXT, "Nothing.")
+    document = json.loads(run(capsys, "predict", *words)[0])
+    result = document["result"]
+    assert (result["decode"], result["type_prior"]) == (decode, "content_free")
+    for row in result["rows"]:
+        assert {entity["type"] for entity in row["entities"]} <= {"ship", "planet"}
+        assert row["other_types"] == []
+    if decode == "typed":  # the spans are those of the greedy answer
+        found = result["rows"][0]["entities"]
+        assert [entity["text"] for entity in found] == ["NASA", "Juno"]
+        assert all(0.5 <= entity["confidence"] <= 1 for entity in found)  # of two types the surer
+
+
+def test_confidence_of_a_greedy_answer_is_its_likelihood(place, capsys):
+    found = rows(capsys, TEXT, "--types", TYPES, "--decode", "greedy")
+    sure = {entity["confidence"] for entity in found[0]["entities"]}
+    assert len(sure) == 1
+    assert 0 < sure.pop() <= 1
+
+
+def test_a_server_is_not_asked_for_an_adapter(place, capsys):
+    words = ("predict", TEXT, "--backend", "openai", "--types", TYPES)
+    assert "does not have the adapter" in run(capsys, *words, "--adapter", "x", code=2).err
 
 
 def test_the_runs_adapter_is_the_default(place, capsys, model):

@@ -21,12 +21,8 @@ from ccrl_cli.generators.base import GenerationRequest
 from ccrl_cli.generators.mock import MockGenerator
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.common.manifest import run_manifest
-from ccrl_cli.pipelines.evaluation.scoring import (
-    Prediction,
-    f1_difference,
-    prediction_row,
-    score_predictions,
-)
+from ccrl_cli.pipelines.evaluation.prediction import Answer, place_answer
+from ccrl_cli.pipelines.evaluation.scoring import f1_difference, score_predictions
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, generate
 from ccrl_cli.records import Entity
 from ccrl_cli.reporting import NullReporter
@@ -69,11 +65,11 @@ def _score(run, profile, role, noise):
     split = domain.split("test")
     answers = {when: _answers(profile, domain, split, role, when, noise) for when in PHASES}
     for when, predictions in answers.items():
-        rows = [json.dumps(prediction_row(p)) + "\n" for p in predictions]
+        rows = [json.dumps(p.row()) + "\n" for p in predictions]
         run.predictions_path(f"{role}-{when}").write_text("".join(rows), encoding="utf-8")
     rng = np.random.default_rng(0)
     scores = {when: asdict(score_predictions(p, domain.labels, rng)) for when, p in answers.items()}
-    delta = asdict(f1_difference(answers["after"], answers["before"], domain.labels, rng))
+    delta = asdict(f1_difference(answers["after"], answers["before"], rng))
     return {"data": domain.spec.source, "digest": split.digest, "mode": "held-out", **scores,
             "delta_f1": delta}  # fmt: skip
 
@@ -87,9 +83,9 @@ def _answers(profile, domain, split, role, when, noise):
         GenerationRequest(e.id, ((),), (derive_seed(profile.run.seed, role, when, e.id),))
         for e in split.examples
     ]
-    found = {g.input_id: g.completions[0].text for g in maker.generate(requests)}
+    found = {g.input_id: g.completions[0] for g in maker.generate(requests)}
     return [
-        Prediction(e, parse_completion(found[e.id], names.by_name), found[e.id])
+        place_answer(e, Answer.of(parse_completion(found[e.id].text, names.by_name), found[e.id]))
         for e in split.examples
     ]
 

@@ -13,6 +13,7 @@ from ccrl_cli.cli.options import Invocation, command, new_app, setting
 from ccrl_cli.cli.output import format_table
 
 if TYPE_CHECKING:
+    from ccrl_cli.core.statistics import Interval
     from ccrl_cli.pipelines.evaluation.evaluate import DomainEvaluation, EvaluationResult
     from ccrl_cli.pipelines.evaluation.scoring import Scores
 
@@ -25,6 +26,14 @@ class Phase(StrEnum):
     before = "before"
     after = "after"
     both = "both"
+
+
+class DecodeChoice(StrEnum):
+    """How answers are decoded."""
+
+    greedy = "greedy"
+    typed = "typed"
+    vote = "vote"
 
 
 class DomainChoice(StrEnum):
@@ -52,11 +61,20 @@ Adapter = Annotated[
 ]
 
 
+Decode = Annotated[
+    DecodeChoice | None,
+    typer.Option(
+        "--decode",
+        help="Beside greedily: typed (types by evidence) or vote (as labels are made); default: "
+        "the target as evaluation.decode says, and the labeller.",
+        show_default=False,
+    ),
+]
 Majority = Annotated[
     bool,
     typer.Option(
         "--majority",
-        help="Also score what K samples a sentence agree on, beside the greedy answer.",
+        help="Also score what K samples a sentence agree on, types by votes too.",
     ),
 ]
 Predictions = Annotated[
@@ -83,6 +101,7 @@ def evaluate(  # noqa: PLR0913 (its parameters are flags)
     phase: PhaseOption = None,
     domain: DomainOption = DomainChoice.both,
     adapter: Adapter = None,
+    decode: Decode = None,
     majority: Majority = False,
     predictions: Predictions = None,
     gold: Gold = None,
@@ -92,7 +111,8 @@ def evaluate(  # noqa: PLR0913 (its parameters are flags)
     if predictions is not None or gold is not None:
         _score_files(invocation, predictions, gold, errors)
         return
-    from ccrl_cli.pipelines.evaluation.evaluate import PHASES, ROLES, EvaluateOptions
+    from ccrl_cli.pipelines.evaluation.answering import ROLES
+    from ccrl_cli.pipelines.evaluation.evaluate import PHASES, EvaluateOptions
     from ccrl_cli.pipelines.evaluation.evaluate import evaluate as run
 
     loaded = invocation.load()
@@ -102,6 +122,7 @@ def evaluate(  # noqa: PLR0913 (its parameters are flags)
             phases=None if phase is None else [p for p in PHASES if phase.value in (p, "both")],
             roles=[role for role in ROLES if domain.value in (role, "both")],
             adapter=adapter,
+            decode=None if decode is None else decode.value,
             majority=majority,
         ),
         reporter=invocation.reporter,
@@ -196,10 +217,15 @@ def evaluation_lines(result: EvaluationResult) -> Iterator[str]:
     yield score_table(result)
     for role, domain in result.domains.items():
         if domain.delta_f1 is not None:
-            delta = domain.delta_f1
-            yield (
-                f"{role}: F1 {100 * delta.value:+.1f} points by training, 95 % interval "
-                f"{100 * delta.low:+.1f} to {100 * delta.high:+.1f} ({domain.mode})"
+            yield f"{role}: {_points(domain.delta_f1)} by training ({domain.mode})"
+            for name, decoded in domain.decoded.items():
+                if decoded.delta_f1 is not None:
+                    yield f"{role}, {name}: {_points(decoded.delta_f1)} by training"
+        if domain.labeller is not None:
+            yield f"{role}: the labeller alone has F1 {percent(domain.labeller.f1)} %" + (
+                f"; training adds {_points(domain.over_labeller)} to it ({result.decode})"
+                if domain.over_labeller is not None
+                else ""
             )
     if result.forgetting is not None:
         yield f"forgetting (source F1 lost): {100 * result.forgetting:+.1f} points"
@@ -211,20 +237,33 @@ def evaluation_lines(result: EvaluationResult) -> Iterator[str]:
         yield "not reportable: a part of a split was scored"
 
 
+def _points(delta: Interval) -> str:
+    """Return a difference of F1 in percentage points with its interval."""
+    return (
+        f"F1 {100 * delta.value:+.1f} points (95 % interval {100 * delta.low:+.1f} to "
+        f"{100 * delta.high:+.1f})"
+    )
+
+
 def score_table(result: EvaluationResult) -> str:
     """Return the table of scores, one row a domain and phase, in percent."""
     rows = [
-        [role, phase, *_cells(scores)]
+        [role, when, *_cells(scores)]
         for role, domain in result.domains.items()
-        for phase, scores in (
-            ("before", domain.before),
-            ("before, majority", domain.majority_before),
-            ("after", domain.after),
-            ("after, majority", domain.majority_after),
-        )
+        for when, scores in _named_scores(domain)
         if scores is not None
     ]
     return format_table(["domain", "phase", *_COLUMNS], rows)
+
+
+def _named_scores(domain: DomainEvaluation) -> Iterator[tuple[str, Scores | None]]:
+    """Yield every score of a domain with its name, the start first."""
+    yield "before", domain.before
+    for name, decoded in domain.decoded.items():
+        yield f"before, {name}", decoded.before
+    yield "after", domain.after
+    for name, decoded in domain.decoded.items():
+        yield f"after, {name}", decoded.after
 
 
 _COLUMNS = [

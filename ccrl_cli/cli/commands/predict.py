@@ -19,6 +19,12 @@ app = new_app()
 
 BATCH = setting("evaluation.batch_size", int, "Texts decoded together.")
 TOKENS = setting("evaluation.max_tokens", int, "Longest answer in tokens.")
+DECODE = setting(
+    "evaluation.decode",
+    str,
+    "greedy, typed (types by evidence) or vote (K answers, as labels are made).",
+)
+BACKEND = setting("evaluation.backend", str, "transformers, unsloth, vllm, openai or ollama.")
 Texts = Annotated[
     list[str] | None,
     typer.Argument(
@@ -54,7 +60,7 @@ Piece = Annotated[
 ]
 
 
-@command(app, "predict", BATCH, TOKENS)
+@command(app, "predict", DECODE, BACKEND, BATCH, TOKENS)
 def predict(
     invocation: Invocation,
     texts: Texts = None,
@@ -63,10 +69,10 @@ def predict(
     types: Types = None,
     piece: Piece = 600,
 ) -> None:
-    """Find entities in new texts: JSON Lines with character offsets on stdout.
+    """Find entities in new texts: JSON Lines with character offsets and confidence on stdout.
 
-    A mention that the text does not hold stands apart under "hallucinated"; an answer that cannot
-    be read has the outcome "invalid".
+    Mentions that the text does not hold stand apart under "hallucinated", those of types that were
+    not asked for under "other_types"; an answer that cannot be read has the outcome "invalid".
     """
     from ccrl_cli.pipelines.evaluation.predict import PredictOptions
     from ccrl_cli.pipelines.evaluation.predict import predict as run

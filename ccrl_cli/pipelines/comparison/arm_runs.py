@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ccrl_cli.core.metrics import sentence_score
 from ccrl_cli.core.statistics import FloatArray, count_array, micro_f1
 from ccrl_cli.data.catalog import without_duplicates
 from ccrl_cli.errors import CcrlError, IntegrityError, PreconditionError
 from ccrl_cli.findings.runs import decoded_scores
 from ccrl_cli.pipelines.common.domains import Role, load_domain
 from ccrl_cli.pipelines.comparison.arms import RECIPES
-from ccrl_cli.pipelines.evaluation.evaluate import ROLES
+from ccrl_cli.pipelines.evaluation.answering import ROLES
 from ccrl_cli.pipelines.labelling.labels import load_labels
 from ccrl_cli.pipelines.labelling.quality import score_labels
 from ccrl_cli.pipelines.training.outcome import ARM_STEP
@@ -168,9 +169,7 @@ def sentence_counts_of(rows: Sequence[PredictionRow], where: Path) -> FloatArray
     for row in rows:
         if row.gold is None:
             raise IntegrityError(f"{where} has a sentence without gold labels: {row.input_id}")
-        right = len(set(row.gold) & set(row.predicted))
-        made = len(set(row.predicted)) + len(row.hallucinated)
-        scores.append(Score(right, made - right, len(set(row.gold)) - right))
+        scores.append(sentence_score(row.gold, row.predicted, len(row.hallucinated)))
     return count_array(scores)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Kind = Literal["baseline", "method", "control", "bound"]
-Trainer = Literal["none", "majority", "grpo", "sft"]
+Trainer = Literal["none", "grpo", "sft"]
 Changes = Mapping[str, Any]
 
 _PLAIN: Changes = {
@@ -39,11 +39,12 @@ class Recipe:
     Attributes:
         name: how it is called.
         kind: ``baseline``, ``method``, ``control`` (the same with one thing broken) or ``bound``.
-        trainer: ``none``, ``majority`` (K samples, no training), ``grpo`` or ``sft``.
+        trainer: ``none``, ``grpo`` or ``sft``.
         description: what it does, in a sentence.
         changes: profile keys that it sets, from the profile it is derived from.
         random_reward: overlap with the label is replaced by noise.
         uses_gold: trains on gold labels.
+        decode: how the start is decoded, where that is all that the arm does; None: greedily.
     """
 
     name: Arm
@@ -53,6 +54,7 @@ class Recipe:
     changes: Callable[[Profile], Changes] = lambda _: {}
     random_reward: bool = False
     uses_gold: bool = False
+    decode: Literal["vote", "majority"] | None = None
 
     @property
     def trained(self) -> bool:
@@ -78,9 +80,15 @@ RECIPES: Mapping[str, Recipe] = {
             "The starting policy as it is, greedy; no training.",
         ),
         Recipe(
-            "majority-vote", "baseline", "majority",
-            "What K samples of the starting policy agree on, for each scored sentence; "
-            "no training.",
+            "labeller", "baseline", "none",
+            "The starting policy decoded as labels are made: K answers, spans by votes, types by "
+            "evidence; no training.",
+            decode="vote",
+        ),
+        Recipe(
+            "majority-vote", "control", "none",
+            "What K answers of the starting policy agree on, types by votes too; no training.",
+            decode="majority",
         ),
         Recipe(
             "naive-sft", "baseline", "sft",

@@ -20,11 +20,12 @@ from ccrl_cli.pipelines.comparison.arms import (
     pair_name,
 )
 from ccrl_cli.pipelines.curriculum.plan import planned_steps
-from ccrl_cli.pipelines.evaluation.answering import View, Way, adopt_answers
+from ccrl_cli.pipelines.evaluation.answering import ROLES, View, Way, adopt_answers
 from ccrl_cli.pipelines.evaluation.evaluate import (
-    ROLES,
     EvaluationResult,
+    Request,
     evaluate_ways,
+    profile_ways,
 )
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, generate
 from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
@@ -229,6 +230,8 @@ def _adopt_start(
         for other in (zero_shot, RunDirectory(profile.run_path)):
             if other.path == run.path:
                 continue
+            for way in profile_ways(own, "before", start):
+                adopt_answers(own, other, run, [v for v in views if v.role in way.roles], way)
             if adopt_answers(own, other, run, views, Way("before", start)):
                 break
     return start.identity
@@ -290,11 +293,15 @@ def _evaluate(
     """Score an arm in both domains; ``after`` is what it ends with."""
     start = starting_weights(own, own.model.name, reporter)
     ways = [Way("before", start)]
-    if recipe.trainer == "majority":
-        ways.append(Way("after", start, own.generation.num_completions))
-    elif recipe.trained:
-        ways.append(Way("after", trained_weights(start, RunDirectory(own.run_path).adapter_path)))
-    return evaluate_ways(own, ways, reporter=reporter, origins=origins, data=data)
+    if recipe.trained:
+        trained = trained_weights(start, RunDirectory(own.run_path).adapter_path)
+        ways += [Way("after", trained), *profile_ways(own, "after", trained)]
+    elif recipe.name == "zero-shot":
+        ways += profile_ways(own, "before", start)
+    elif recipe.decode is not None:
+        ways.append(Way("after", start, recipe.decode, name="after"))
+    request = Request(ways, known=tuple(profile_ways(own, "before", start)))
+    return evaluate_ways(own, request, reporter=reporter, origins=origins, data=data)
 
 
 def _facts(own: Profile, recipe: Recipe, outcome: TrainOutcome | None) -> dict[str, Any]:

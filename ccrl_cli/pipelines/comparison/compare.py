@@ -36,7 +36,7 @@ from ccrl_cli.pipelines.comparison.arms import (
 )
 from ccrl_cli.pipelines.comparison.pairwise import compare_all, compare_domains
 from ccrl_cli.pipelines.comparison.reference_scores import REFERENCE_SCORES, WARNING, ReferenceScore
-from ccrl_cli.pipelines.evaluation.evaluate import ROLES
+from ccrl_cli.pipelines.evaluation.answering import ROLES
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:

@@ -1,36 +1,37 @@
-"""Answering: the sentences of a domain, answered greedily or by the majority of K samples."""
+"""Answering: the scored sentences of a domain, decoded in named ways, on disk once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from ccrl_cli.core.parsing import parse_completion
-from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.data.prompts import answer
+from ccrl_cli.config.load import section_digest
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.generators.base import GenerationRequest, Generator, SamplingSettings
-from ccrl_cli.generators.registry import backend_class
 from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain, Role, load_domain
-from ccrl_cli.pipelines.common.weights import load_options
-from ccrl_cli.pipelines.evaluation.scoring import Prediction, prediction_row
-from ccrl_cli.pipelines.labelling.labels import make_labeller
-from ccrl_cli.records import Completion, Record, content_id
+from ccrl_cli.pipelines.evaluation.answerer import Answerer
+from ccrl_cli.pipelines.evaluation.decoding import (
+    Decode,
+    Task,
+    WorkFiles,
+    decode_sentences,
+    is_sampled,
+)
+from ccrl_cli.pipelines.evaluation.prediction import Prediction, place_answer, read_prediction
+from ccrl_cli.records import Completion, content_id
 from ccrl_cli.store.atomic import write_json_lines
-from ccrl_cli.store.completions import CompletionStore
 from ccrl_cli.store.jsonl import JsonlReader
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.data.catalog import Split, SplitReader
-    from ccrl_cli.records import Example
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.store.runs import RunDirectory
+
+Phase = Literal["before", "after"]
+ROLES: tuple[Role, ...] = ("target", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,23 @@ class Way:
     """One way of answering.
 
     Attributes:
-        name: ``before`` or ``after``, or one of them with ``-majority``; names files and marks.
+        phase: ``before``: the start; ``after``: what is reached from it.
         weights: what answers.
-        votes: K samples whose agreed label is the answer; 0: one greedy answer.
+        decode: how its answers are decoded.
+        roles: domains that are answered in this way.
+        name: names files and marks; empty: the phase, with the decoding where it is not greedy.
     """
 
-    name: str
+    phase: Phase
     weights: Weights
-    votes: int = 0
+    decode: Decode = "greedy"
+    roles: tuple[Role, ...] = ROLES
+    name: str = ""
+
+    def __str__(self) -> str:
+        if self.name:
+            return self.name
+        return self.phase if self.decode == "greedy" else f"{self.phase}-{self.decode}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,13 @@ class View:
 
     def digest(self, profile: Profile, way: Way) -> str:
         """Return what an answer depends on."""
+        facts = [self.drawn_digest(profile, way)]
+        if way.decode != "greedy":
+            facts += [way.decode, section_digest(profile, "confidence")]
+        return content_id("\n".join(facts)) if len(facts) > 1 else facts[0]
+
+    def drawn_digest(self, profile: Profile, way: Way) -> str:
+        """Return what the drawn answers depend on, however they are decoded."""
         section = profile.evaluation
         facts = [
             way.weights.identity,
@@ -105,17 +122,18 @@ class View:
             self.domain.labels_digest,
             f"{profile.model.dtype} {profile.model.load_in_4bit} {section.max_tokens}",
         ]
-        if way.votes:
-            drawn, rule = profile.generation, profile.confidence
+        if section.backend != "transformers":
+            facts.append(section.backend)
+        if is_sampled(way.decode):
+            drawn = profile.generation
             facts.append(
-                f"{way.votes} {drawn.temperature} {drawn.top_p} {profile.run.seed} "
-                f"{rule.label} {rule.positive} {rule.negative} {rule.similarity} "
+                f"{drawn.num_completions} {drawn.temperature} {drawn.top_p} {profile.run.seed} "
                 f"{drawn.constrained}"
             )
         return content_id("\n".join(facts))
 
 
-def step_name(role: str, way: str) -> str:
+def step_name(role: str, way: Way) -> str:
     """Return the name of the mark of answered sentences in a run directory."""
     return f"evaluate-{role}-{way}"
 
@@ -124,47 +142,89 @@ def answer_views(
     profile: Profile,
     run: RunDirectory,
     views: Sequence[View],
-    way: Way,
+    ways: Sequence[Way],
     reporter: Reporter,
 ) -> int:
-    """Answer what was not answered yet in this way; return how many sentences that were."""
-    owed = []
-    for view in views:
-        place = run.predictions_path(f"{view.role}-{way.name}")
-        done = run.done(step_name(view.role, way.name), view.digest(profile, way))
-        if done is None or not place.exists():
-            owed.append(view)
-    # Samples may be held to the types of their domain; greedy answers need one model for both.
-    for views_of_one in [[view] for view in owed] if way.votes else [owed] if owed else []:
-        with closing(_generator(profile, way, views_of_one[0])) as generator:
-            for view in views_of_one:
-                _answer_view(profile, run, generator, view, way, reporter)
-    return sum(len(view.split.examples) for view in owed)
+    """Answer what was not answered yet; return how many answers to sentences that took.
+
+    Ways of the same weights share one loaded model; ``greedy`` must come before ``typed``, which
+    takes its answers over.
+    """
+    answered = 0
+    for weights in dict.fromkeys(way.weights for way in ways):
+        answerer = Answerer(profile, weights)
+        try:
+            for way in (way for way in ways if way.weights == weights):
+                for view in views:
+                    if view.role not in way.roles or is_answered(profile, run, view, way):
+                        continue
+                    _answer_view(profile, run, view, way, answerer, reporter)
+                    answered += len(view.split.examples)
+        finally:
+            answerer.close()
+    return answered
+
+
+def is_answered(profile: Profile, run: RunDirectory, view: View, way: Way) -> bool:
+    """Return whether a run has the answers of a domain in a way, all it depends on unchanged."""
+    done = run.done(step_name(view.role, way), view.digest(profile, way))
+    return done is not None and run.predictions_path(f"{view.role}-{way}").exists()
 
 
 def _answer_view(
     profile: Profile,
     run: RunDirectory,
-    generator: Generator,
     view: View,
     way: Way,
+    answerer: Answerer,
     reporter: Reporter,
 ) -> None:
-    """Answer one domain, and leave its predictions and a mark."""
+    """Answer one domain in one way, and leave its predictions and a mark."""
     began = time.perf_counter()
-    answers = _answers(profile, run, generator, view, way, reporter)
-    rows = [
-        prediction_row(make_prediction(view, example, answers[example.id]))
-        for example in view.split.examples
-    ]
-    name = f"{view.role}-{way.name}"
-    write_json_lines(run.predictions_path(name), rows)
+    work = _work_files(profile, run, view, way)
+    task = Task(
+        profile,
+        view.domain,
+        {example.id: example for example in view.split.examples},
+        way.decode,
+        answerer,
+        work,
+        title=f"evaluate {view.role} {way}",
+    )
+    greedy = _greedy_answers(profile, run, view, way) if way.decode == "typed" else None
+    answers = decode_sentences(task, reporter, greedy)
+    rows = [place_answer(e, answers[e.id]).row() for e in view.split.examples]
+    write_json_lines(run.predictions_path(f"{view.role}-{way}"), rows)
     run.mark_done(
-        step_name(view.role, way.name),
+        step_name(view.role, way),
         view.digest(profile, way),
         seconds=time.perf_counter() - began,
     )
-    _work_path(run, name).unlink(missing_ok=True)
+    work.types.unlink(missing_ok=True)
+    if not is_sampled(way.decode):  # samples serve vote and majority
+        work.answers.unlink(missing_ok=True)
+
+
+def _work_files(profile: Profile, run: RunDirectory, view: View, way: Way) -> WorkFiles:
+    drawn = "samples" if is_sampled(way.decode) else "answers"
+    return WorkFiles(
+        run.path / f"{drawn}-{view.role}-{way.phase}.jsonl",
+        run.path / f"types-{view.role}-{way}.jsonl",
+        view.drawn_digest(profile, way),
+    )
+
+
+def _greedy_answers(
+    profile: Profile, run: RunDirectory, view: View, way: Way
+) -> Mapping[str, Completion] | None:
+    """Return the greedy answers that the same weights have given already."""
+    greedy = Way(way.phase, way.weights)
+    if not is_answered(profile, run, view, greedy):
+        return None
+    rows = JsonlReader(run.predictions_path(f"{view.role}-{greedy}")).objects()
+    return {
+        row["input_id"]: Completion(row["completion"], None, 0, row["finish"]) for _, row in rows
+    }
 
 
 def adopt_answers(
@@ -177,17 +237,20 @@ def adopt_answers(
     """
     complete = True
     for view in views:
-        step, digest = step_name(view.role, way.name), view.digest(profile, way)
-        name = f"{view.role}-{way.name}"
-        theirs, ours = finished.predictions_path(name), run.predictions_path(name)
-        if run.done(step, digest) is not None and ours.exists():
+        if is_answered(profile, run, view, way):
             continue
-        mark = finished.done(step, digest)
-        if mark is None or not theirs.exists():
+        if not is_answered(profile, finished, view, way):
             complete = False
             continue
-        write_json_lines(ours, (row for _, row in JsonlReader(theirs).objects()))
-        run.mark_done(step, digest, seconds=0.0, result={"copied_from": str(finished.path)})
+        name = f"{view.role}-{way}"
+        rows = (row for _, row in JsonlReader(finished.predictions_path(name)).objects())
+        write_json_lines(run.predictions_path(name), rows)
+        run.mark_done(
+            step_name(view.role, way),
+            view.digest(profile, way),
+            seconds=0.0,
+            result={"copied_from": str(finished.path)},
+        )
     return complete
 
 
@@ -195,106 +258,13 @@ def stored_predictions(
     profile: Profile, run: RunDirectory, view: View, way: Way
 ) -> list[Prediction] | None:
     """Return what is on disk of a domain in a way, all it depends on unchanged, else None."""
-    place = run.predictions_path(f"{view.role}-{way.name}")
-    done = run.done(step_name(view.role, way.name), view.digest(profile, way))
-    if done is None or not place.exists():
+    if not is_answered(profile, run, view, way):
         return None
+    place = run.predictions_path(f"{view.role}-{way}")
     rows = [row for _, row in JsonlReader(place).objects()]
     if [row["input_id"] for row in rows] != [example.id for example in view.split.examples]:
         return None
     return [
-        make_prediction(view, example, Completion(row["completion"], None, 0, row["finish"]))
+        read_prediction(example, row)
         for example, row in zip(view.split.examples, rows, strict=True)
     ]
-
-
-def make_prediction(view: View, example: Example, given: Completion) -> Prediction:
-    """Return an answer with what it says."""
-    parse = parse_completion(given.text, view.domain.names.by_name)
-    return Prediction(example, parse, given.text, given.finish)
-
-
-def _generator(profile: Profile, way: Way, view: View) -> Generator:
-    section = profile.evaluation
-    settings = SamplingSettings(0.0, 1.0, section.max_tokens, section.batch_size)
-    if way.votes:
-        drawn, names = profile.generation, view.domain.names
-        types = tuple(names.name(label) for label in view.domain.labels)
-        settings = SamplingSettings(
-            drawn.temperature,
-            drawn.top_p,
-            section.max_tokens,
-            max(1, section.batch_size // way.votes),
-            answer_types=types if drawn.constrained else None,
-        )
-    generator: Generator = backend_class("transformers")(
-        way.weights, settings, load_options(profile)
-    )
-    return generator
-
-
-def _work_path(run: RunDirectory, name: str) -> Path:
-    """Return the file that holds answers until all of them are there."""
-    return run.path / f"answers-{name}.jsonl"
-
-
-def _answers(
-    profile: Profile,
-    run: RunDirectory,
-    generator: Generator,
-    view: View,
-    way: Way,
-    reporter: Reporter,
-) -> dict[str, Completion]:
-    """Return one answer by input id; what is drawn is on disk at once, so a crash loses little."""
-    place = _work_path(run, f"{view.role}-{way.name}")
-    identity = {"evaluation": view.digest(profile, way)}
-    if place.exists() and any(r.identity != identity for r in CompletionStore(place).records()):
-        place.unlink()  # answers of other weights or sentences
-    inputs = {example.id: example for example in view.split.examples}
-    with CompletionStore(place) as store:
-        owed = store.owed(list(inputs), way.name, identity, resume=True)
-        requests = [
-            _request(profile, view, way, inputs[key], generator.special_tokens) for key in owed
-        ]
-        with reporter.progress(len(inputs), f"evaluate {view.role} {way.name}") as progress:
-            progress.advance(len(inputs) - len(owed))
-            for generated in generator.generate(requests):
-                text = inputs[generated.input_id].text
-                store.append(
-                    Record(generated.input_id, text, way.name, generated.completions, identity)
-                )
-                progress.advance(1)
-        return {
-            record.input_id: _agreed(profile, view, record) if way.votes else record.completions[0]
-            for record in store.records()
-        }
-
-
-def _request(
-    profile: Profile, view: View, way: Way, example: Example, special: Sequence[str]
-) -> GenerationRequest:
-    if not way.votes:
-        prompt = view.domain.prompt(example, special_tokens=special)
-        return GenerationRequest(example.id, (prompt,), (0,))
-    seed = profile.run.seed
-    return GenerationRequest(
-        example.id,
-        view.domain.sample_prompts(example, way.votes, special_tokens=special),
-        tuple(derive_seed(seed, "vote", view.role, example.id, k) for k in range(way.votes)),
-    )
-
-
-def _agreed(profile: Profile, view: View, record: Record) -> Completion:
-    """Return what K samples agree on as one answer, by the rule of the pseudo-labels.
-
-    Where not one sample can be read, there is no answer: an unreadable one stands for it.
-    """
-    names = view.domain.names
-    labeller = make_labeller(profile, view.domain, metric="entity_vote")
-    parses = [parse_completion(sample.text, names.by_name) for sample in record.completions]
-    if all(parse.outcome == "invalid" for parse in parses):
-        return record.completions[0]
-    logprobs = [sample.mean_logprob for sample in record.completions]
-    label = labeller(record.input_id, parses, logprobs)
-    return Completion(answer(label.entities, names), None, 0, "stop")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,27 +15,46 @@ from ccrl_cli.core.metrics import forgetting
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.core.statistics import Interval
 from ccrl_cli.data.catalog import SplitReader
+from ccrl_cli.errors import UsageError
+from ccrl_cli.generators.registry import SERVERS
+from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Role
 from ccrl_cli.pipelines.common.manifest import run_manifest
 from ccrl_cli.pipelines.common.weights import adapter_digest, starting_weights, trained_weights
-from ccrl_cli.pipelines.evaluation.answering import View, Way, answer_views, stored_predictions
-from ccrl_cli.pipelines.evaluation.scoring import (
-    Prediction,
-    Scores,
-    f1_difference,
-    score_predictions,
+from ccrl_cli.pipelines.evaluation.answering import (
+    ROLES,
+    Phase,
+    View,
+    Way,
+    answer_views,
+    stored_predictions,
 )
+from ccrl_cli.pipelines.evaluation.decoding import Decode
+from ccrl_cli.pipelines.evaluation.prediction import Prediction
+from ccrl_cli.pipelines.evaluation.scoring import Scores, f1_difference, score_predictions
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.reporting import Reporter
 
-Phase = Literal["before", "after"]
-ROLES: tuple[Role, ...] = ("target", "source")
 PHASES: tuple[Phase, ...] = ("before", "after")
-MAJORITY = "-majority"
-"""Suffix of the names of what K samples agree on, beside the greedy answer of the same weights."""
+MEANS: tuple[Decode, ...] = ("greedy", "typed", "vote", "majority")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Scores of answers that are decoded in another way than greedily.
+
+    Attributes:
+        before: of the starting policy; None when not evaluated.
+        after: of the trained adapter; None when not evaluated.
+        delta_f1: F1 after minus before, paired by sentence, with its interval.
+    """
+
+    before: Scores | None
+    after: Scores | None
+    delta_f1: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +67,12 @@ class DomainEvaluation:
         split: which of its splits.
         mode: ``transductive`` (scored on the very inputs that training saw, gold unseen) or
             ``held-out``.
-        before: scores of the starting policy; None when not evaluated.
-        after: scores of the trained adapter; None when not evaluated.
+        before: scores of the starting policy's greedy answers; None when not evaluated.
+        after: scores of the trained adapter's; None when not evaluated.
         delta_f1: F1 after minus before, paired by sentence, with its interval.
-        majority_before: scores of what K samples of the starting policy agree on, if asked for.
-        majority_after: the same of the trained adapter.
+        decoded: the same of other ways of decoding: ``typed``, ``vote``, ``majority``.
+        over_labeller: what training adds to the labeller alone: F1 after, decoded as the profile
+            says, minus F1 of the start decoded by ``vote``, paired by sentence.
     """
 
     data: str
@@ -62,8 +82,13 @@ class DomainEvaluation:
     before: Scores | None
     after: Scores | None
     delta_f1: Interval | None
-    majority_before: Scores | None = None
-    majority_after: Scores | None = None
+    decoded: Mapping[str, Decoded] = field(default_factory=dict)
+    over_labeller: Interval | None = None
+
+    @property
+    def labeller(self) -> Scores | None:
+        """Scores of the start decoded as labels are made."""
+        return self.decoded["vote"].before if "vote" in self.decoded else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +101,7 @@ class EvaluationResult:
         created: UTC time.
         domains: scores by role, ``target`` and ``source``.
         forgetting: source F1 before minus after; None when one of them is missing.
+        decode: how the profile decodes answers.
         seconds: wall time of this call.
         answered: sentences that this call answered; others were answered before.
     """
@@ -85,6 +111,7 @@ class EvaluationResult:
     created: str
     domains: Mapping[str, DomainEvaluation]
     forgetting: float | None
+    decode: str
     seconds: float
     answered: int
     schema: int = 1
@@ -98,12 +125,14 @@ class EvaluateOptions:
         phases: which weights; None: the starting policy, and the adapter if there is one.
         roles: which domains.
         adapter: an adapter to evaluate in place of the run's own.
-        majority: also draw K samples a sentence and score what they agree on.
+        decode: another way of decoding than the profile's, for every domain that is scored.
+        majority: also score what K samples a sentence agree on, without type evidence.
     """
 
     phases: Sequence[Phase] | None = None
     roles: Sequence[Role] = ROLES
     adapter: Path | None = None
+    decode: Decode | None = None
     majority: bool = False
 
 
@@ -117,7 +146,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Answer the scored splits of both domains, before and after training.
 
-    What was answered before with the same weights, prompts and sentences is not answered again.
+    Greedily always; the target also as the profile decodes, and by the labeller: the start
+    decoded by ``vote``. What was answered before with the same weights, prompts and sentences is
+    not answered again.
 
     Args:
         profile: the profile.
@@ -128,55 +159,87 @@ def evaluate(
 
     Raises:
         PreconditionError: a package, the model, the adapter or gold labels are missing.
+        UsageError: the backend asks a server.
     """
-    start = starting_weights(profile, profile.model.name, reporter)
     options = options or EvaluateOptions()
+    if profile.evaluation.backend in SERVERS:
+        raise UsageError(
+            f"`ccrl evaluate` scores weights, and {profile.evaluation.backend} asks a server",
+            hint="`ccrl predict` with it, and score the file with --predictions FILE --gold FILE",
+        )
+    start = starting_weights(profile, profile.model.name, reporter)
     trained = options.adapter or RunDirectory(profile.run_path).adapter_path
     phases = options.phases
     if phases is None:
         phases = PHASES if options.adapter or trained.is_dir() else ("before",)
         if "after" not in phases:
             reporter.info(f"{profile.run_path} has no trained adapter: the start alone is scored")
-    weights = {"before": start}
+    weights: dict[Phase, Weights] = {"before": start}
     if "after" in phases or (trained / "adapter_config.json").is_file():
         weights["after"] = trained_weights(start, trained)
-    votes = {"": 0, MAJORITY: profile.generation.num_completions}
-    known = [Way(name + end, weights[name], k) for name in weights for end, k in votes.items()]
-    wanted = {
-        phase + end for phase in phases for end in (("", MAJORITY) if options.majority else ("",))
-    }
-    ways = [way for way in known if way.name in wanted]
-    return evaluate_ways(
-        profile,
-        ways,
-        reporter=reporter,
-        roles=options.roles,
-        origins=origins,
-        known=known,
-        data=data,
-    )
+    ways = [way for phase in phases for way in _ways(profile, options, phase, weights[phase])]
+    known = [Way(phase, weights[phase], means) for phase in weights for means in MEANS]
+    request = Request(ways, tuple(options.roles), known)
+    return evaluate_ways(profile, request, reporter=reporter, origins=origins, data=data)
+
+
+def _ways(
+    profile: Profile, options: EvaluateOptions, phase: Phase, weights: Weights
+) -> Iterator[Way]:
+    """Yield the ways in which the weights of a phase are scored."""
+    yield Way(phase, weights)
+    if options.decode is not None:
+        if options.decode != "greedy":
+            yield Way(phase, weights, options.decode)
+    else:
+        yield from profile_ways(profile, phase, weights)
+    if options.majority:
+        yield Way(phase, weights, "majority")
+
+
+def profile_ways(profile: Profile, phase: Phase, weights: Weights) -> Iterator[Way]:
+    """Yield how the target is answered besides greedily: as the profile says, and by the labeller.
+
+    The labeller is the start decoded by ``vote``. It is scored where labels are taken from type
+    scores, so that a run always says what training adds to it.
+    """
+    decode = profile.evaluation.decode
+    labels = phase == "before" and profile.confidence.reads_type_scores
+    for means in ("typed", "vote"):
+        if means == decode or (means == "vote" and labels):
+            yield Way(phase, weights, means, ("target",))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be answered and scored.
+
+    Attributes:
+        ways: weights and how they answer.
+        roles: domains that are scored.
+        known: further ways whose answers, if the run has them, are scored too.
+    """
+
+    ways: Sequence[Way]
+    roles: tuple[Role, ...] = ROLES
+    known: Sequence[Way] = ()
 
 
 def evaluate_ways(
     profile: Profile,
-    ways: Sequence[Way],
+    request: Request,
     *,
     reporter: Reporter,
-    roles: Sequence[Role] = ROLES,
     origins: Mapping[str, str] | None = None,
-    known: Sequence[Way] | None = None,
     data: SplitReader | None = None,
 ) -> EvaluationResult:
     """Answer in the given ways, and score every answer that the run has.
 
     Args:
         profile: the profile.
-        ways: weights and how they answer; their names are ``before``, ``after``, or one of them
-            with ``-majority``.
+        request: the ways.
         reporter: told of progress.
-        roles: which domains.
         origins: origin of each value of the profile, for the manifest of a new run.
-        known: these and others whose answers, if the run has them, are scored too.
         data: reads the splits of the command; None: this call reads its own.
 
     Raises:
@@ -184,81 +247,83 @@ def evaluate_ways(
     """
     started = time.perf_counter()
     data = data or SplitReader()
-    views = {role: View.load(profile, role, data) for role in roles}
+    views = {role: View.load(profile, role, data) for role in request.roles}
     with RunDirectory(profile.run_path) as run:
         if not run.manifest_path.exists():
-            domain = views[roles[0]].domain
+            domain = views[request.roles[0]].domain
             run.write_manifest(run_manifest(profile, domain, origins or {}))
-        answered = sum(
-            answer_views(profile, run, list(views.values()), way, reporter) for way in ways
-        )
-        found = {
-            (role, way.name): stored_predictions(profile, run, view, way)
+        answered = answer_views(profile, run, list(views.values()), request.ways, reporter)
+        scored = {
+            str(way): way for way in (*request.known, *request.ways)
+        }  # a way that was asked for says which weights stand behind a name
+        domains: dict[str, DomainEvaluation] = {
+            role: _score(
+                profile,
+                view,
+                {name: stored_predictions(profile, run, view, way) for name, way in scored.items()},
+            )
             for role, view in views.items()
-            for way in known or ways
         }
-        result = _result(profile, views, found, time.perf_counter() - started, answered)
-        run.write_evaluation(_document(run, result, roles, ways))
+        source = domains.get("source")
+        lost = None
+        if source and source.before and source.after:
+            lost = forgetting(source.before.f1, source.after.f1)
+        result = EvaluationResult(
+            split=profile.evaluation.split,
+            reportable=all(view.split.counts.truncated == 0 for view in views.values()),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            domains=domains,
+            forgetting=lost,
+            decode=profile.evaluation.decode,
+            seconds=round(time.perf_counter() - started, 1),
+            answered=answered,
+        )
+        run.write_evaluation(_document(run, result, request))
     return result
 
 
-def _result(
-    profile: Profile,
-    views: Mapping[Role, View],
-    found: Mapping[tuple[Role, str], list[Prediction] | None],
-    seconds: float,
-    answered: int,
-) -> EvaluationResult:
-    domains: dict[str, DomainEvaluation] = {
-        role: _score(profile, view, found) for role, view in views.items()
-    }
-    source = domains.get("source")
-    lost = None
-    if source and source.before and source.after:
-        lost = forgetting(source.before.f1, source.after.f1)
-    return EvaluationResult(
-        split=profile.evaluation.split,
-        reportable=all(view.split.counts.truncated == 0 for view in views.values()),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        domains=domains,
-        forgetting=lost,
-        seconds=round(seconds, 1),
-        answered=answered,
-    )
-
-
 def _score(
-    profile: Profile,
-    view: View,
-    found: Mapping[tuple[Role, str], list[Prediction] | None],
+    profile: Profile, view: View, found: Mapping[str, Sequence[Prediction] | None]
 ) -> DomainEvaluation:
+    """Return the scores of what is known of a domain, by name of the way."""
     types = view.domain.labels
 
     def rng(name: str) -> np.random.Generator:
         return np.random.default_rng(derive_seed(profile.run.seed, "bootstrap", view.role, name))
 
-    scores = {
-        name: score_predictions(answers, types, rng("interval")) if answers else None
-        for (role, name), answers in found.items()
-        if role == view.role
+    def scores(name: str) -> Scores | None:
+        answers = found.get(name)
+        return score_predictions(answers, types, rng("interval")) if answers else None
+
+    def difference(one: str, other: str) -> Interval | None:
+        after, before = found.get(one), found.get(other)
+        return f1_difference(after, before, rng("paired")) if after and before else None
+
+    decoded: dict[str, Decoded] = {
+        means: Decoded(
+            scores(f"before-{means}"),
+            scores(f"after-{means}"),
+            difference(f"after-{means}", f"before-{means}"),
+        )
+        for means in MEANS
+        if any(found.get(f"{phase}-{means}") for phase in PHASES)
     }
-    before, after = found.get((view.role, "before")), found.get((view.role, "after"))
+    decode = profile.evaluation.decode
+    ours = "after" if decode == "greedy" else f"after-{decode}"
     return DomainEvaluation(
         data=view.split.name,
         digest=view.split.digest,
         split=view.split.split,
         mode=view.mode,
-        before=scores.get("before"),
-        after=scores.get("after"),
-        delta_f1=f1_difference(after, before, types, rng("paired")) if before and after else None,
-        majority_before=scores.get("before" + MAJORITY),
-        majority_after=scores.get("after" + MAJORITY),
+        before=scores("before"),
+        after=scores("after"),
+        delta_f1=difference("after", "before"),
+        decoded=decoded,
+        over_labeller=difference(ours, "before-vote"),
     )
 
 
-def _document(
-    run: RunDirectory, result: EvaluationResult, roles: Sequence[Role], ways: Sequence[Way]
-) -> dict[str, Any]:
+def _document(run: RunDirectory, result: EvaluationResult, request: Request) -> dict[str, Any]:
     """Return the content of ``evaluation.json``; a domain not scored this time keeps its scores.
 
     ``adapter`` is the digest of the adapter that was scored last as ``after``.
@@ -266,11 +331,11 @@ def _document(
     document = {"adapter": None, **asdict(result)}
     if run.evaluation_path.exists():
         before = run.read_evaluation()
-        kept = {k: v for k, v in before["domains"].items() if k not in roles}
+        kept = {k: v for k, v in before["domains"].items() if k not in request.roles}
         document["domains"] = {**kept, **document["domains"]}
         document["adapter"] = before.get("adapter")
-    for way in ways:
-        if way.name == "after":
+    for way in request.ways:
+        if str(way) == "after":
             document["adapter"] = way.weights.digest
     return document
 

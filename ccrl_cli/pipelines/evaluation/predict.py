@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.alignment import tokenize
-from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.core.pieces import split_text
-from ccrl_cli.core.placing import align_in_text
-from ccrl_cli.data.prompts import PromptTemplate, get_template, render
+from ccrl_cli.data.catalog import DatasetSpec
+from ccrl_cli.data.prompts import get_template
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import UsageError
-from ccrl_cli.generators.base import GenerationRequest, SamplingSettings
-from ccrl_cli.pipelines.common.domains import load_domain
-from ccrl_cli.pipelines.common.weights import find_weights, load_options
-from ccrl_cli.records import Completion, Entity, Example
+from ccrl_cli.generators.registry import SERVERS
+from ccrl_cli.pipelines.common.domains import Domain, load_domain
+from ccrl_cli.pipelines.common.weights import find_weights
+from ccrl_cli.pipelines.evaluation.answerer import Answerer
+from ccrl_cli.pipelines.evaluation.decoding import (
+    Prior,
+    Task,
+    WorkFiles,
+    decode_sentences,
+    reads_types,
+)
+from ccrl_cli.pipelines.evaluation.prediction import Answer, Prediction, place_answer
+from ccrl_cli.pipelines.generation.backends import prepare_model
+from ccrl_cli.pipelines.labelling.type_evidence import score_identity, weigh_scores
+from ccrl_cli.records import Entity, Example
+from ccrl_cli.store.type_scores import read_type_scores, type_scores_path
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.data.inputs import InputText
-    from ccrl_cli.generators.transformers import TransformersGenerator
     from ccrl_cli.models.weights import Weights
     from ccrl_cli.reporting import Reporter
 
@@ -52,19 +63,25 @@ class PredictResult:
     """What was found.
 
     Attributes:
-        model: model folder.
+        model: model folder, or the model that a server has.
         adapter: adapter folder, or None.
         types: types that were looked for.
-        rows: one object a text, in order: ``text``, ``entities`` with character offsets,
-            ``hallucinated`` mentions, ``outcome`` (``valid``, ``repaired``, ``invalid``, or
-            ``empty`` for a blank text that no model was asked about), and ``id`` where given.
-        counts: texts, pieces, entities, hallucinated, and texts by outcome.
+        decode: how answers were decoded.
+        type_prior: what was taken off type scores: ``training inputs`` (fitted on the run's),
+            ``content_free``, or None where no types were asked for.
+        rows: one object a text, in order: ``text``, ``entities`` with character offsets and
+            confidence, ``hallucinated`` mentions, ``other_types`` (mentions of types that were not
+            asked for), ``outcome`` (``valid``, ``repaired``, ``invalid``, or ``empty`` for a blank
+            text that no model was asked about), and ``id`` where given.
+        counts: texts, pieces, entities, hallucinated, other_types, and texts by outcome.
         seconds: wall time, loading included.
     """
 
     model: str
     adapter: str | None
     types: tuple[str, ...]
+    decode: str
+    type_prior: str | None
     rows: list[dict[str, Any]]
     counts: Mapping[str, int]
     seconds: float
@@ -74,7 +91,7 @@ class PredictResult:
 class _Piece:
     """A part of a text and where it begins."""
 
-    text: str
+    example: Example
     start: int
 
 
@@ -84,129 +101,154 @@ _WORST_FIRST = ("invalid", "repaired", "valid")
 def predict(
     profile: Profile, inputs: Sequence[InputText], options: PredictOptions, *, reporter: Reporter
 ) -> PredictResult:
-    """Find the entities of texts by greedy decoding.
+    """Find the entities of texts, decoded as the profile says.
 
     Args:
-        profile: names the model, its run, the prompt and the target's types.
+        profile: names the model, its run, the prompt, the target's types and the decoding.
         inputs: the texts.
         options: flags.
         reporter: told of progress and of what could not be read.
 
     Raises:
-        UsageError: the same type is asked for twice, or a piece cannot hold anything.
+        UsageError: the same type is asked for twice, a piece cannot hold anything, or types are
+            asked of a server.
         PreconditionError: a model, an adapter, a package or the types are missing.
     """
     started = time.perf_counter()
     if options.piece_characters < 1:
         raise UsageError("a piece needs at least one character", hint="leave --piece out")
-    names = _type_names(profile, options.types)
-    weights = find_weights(profile, options.adapter, reporter)
+    domain = _domain(profile, options.types)
+    weights = _weights(profile, options, reporter)
     pieces = [_pieces(item.text, options.piece_characters) for item in inputs]
-    wanted = list(dict.fromkeys(piece.text for parts in pieces for piece in parts))
-    answers = _ask(profile, weights, names, wanted, reporter) if wanted else {}
-    rows = [_row(item, parts, answers, names) for item, parts in zip(inputs, pieces, strict=True)]
+    examples = {piece.example.id: piece.example for parts in pieces for piece in parts}
+    prior = _prior(profile, domain) if reads_types(profile.evaluation.decode) else None
+    answers = _ask(profile, domain, weights, examples, prior, reporter) if examples else {}
+    rows = [_row(item, parts, answers, domain) for item, parts in zip(inputs, pieces, strict=True)]
     counts = _counts(rows, sum(map(len, pieces)))
     _warn(counts, reporter)
     return PredictResult(
-        model=str(weights.folder),
-        adapter=str(weights.adapter) if weights.adapter else None,
-        types=names.identifiers,
+        model=profile.model.name if weights is None else str(weights.folder),
+        adapter=str(weights.adapter) if weights and weights.adapter else None,
+        types=domain.labels,
+        decode=profile.evaluation.decode,
+        type_prior="training inputs" if isinstance(prior, tuple) else prior,
         rows=rows,
         counts=counts,
         seconds=round(time.perf_counter() - started, 3),
     )
 
 
-def _type_names(profile: Profile, types: tuple[str, ...]) -> TypeNames:
-    """Return the types to look for with their names in prompts."""
+def _domain(profile: Profile, types: tuple[str, ...]) -> Domain:
+    """Return the target domain, or one of the types that are asked for."""
     if not types:
-        return load_domain(profile, "target").names
+        return load_domain(profile, "target")
     if len(set(types)) < len(types):
         raise UsageError("--types names a type twice", hint="list each type once")
-    return TypeNames.build(types, profile.data.type_names)
+    return Domain(
+        role="target",
+        spec=DatasetSpec(profile.data.target.reference),
+        limits={},
+        labels=types,
+        names=TypeNames.build(types, profile.data.type_names, profile.prompt.paraphrases),
+        template=get_template(profile.prompt.template),
+        shuffle_types=profile.prompt.shuffle_types,
+        run_seed=profile.run.seed,
+        rename_types=profile.prompt.rename_types,
+    )
+
+
+def _weights(profile: Profile, options: PredictOptions, reporter: Reporter) -> Weights | None:
+    """Return what answers; None: what a server has.
+
+    Raises:
+        UsageError: a server is asked for an adapter.
+    """
+    backend = profile.evaluation.backend
+    if backend not in SERVERS:
+        return find_weights(profile, options.adapter, reporter)
+    if options.adapter:
+        raise UsageError(
+            f"the {backend} backend asks a server, which does not have the adapter",
+            hint="leave --adapter out, or choose a local backend",
+        )
+    return prepare_model(profile, backend, profile.model.name, reporter)
+
+
+def _prior(profile: Profile, domain: Domain) -> Prior:
+    """Return the type prior for texts that come alone.
+
+    Prior matching needs the spans of many sentences, so it is fitted on the type scores of the
+    training inputs, which lie beside the store since the labels were made. The scores of other
+    types tell nothing; then it is the content-free prior.
+    """
+    path = type_scores_path(profile.store_path)
+    scores = read_type_scores(path, profile.model.name, score_identity(profile, domain))
+    evidence = weigh_scores(profile, domain, scores)
+    return evidence.prior if scores and evidence.prior else "content_free"
 
 
 def _pieces(text: str, limit: int) -> list[_Piece]:
     """Return the parts of a text that hold something to read."""
     ranges = split_text(text, limit)
-    return [_Piece(text[a:b], a) for a, b in ranges if text[a:b].strip()]
+    return [
+        _Piece(Example(text[a:b], *tokenize(text[a:b])), a) for a, b in ranges if text[a:b].strip()
+    ]
 
 
 def _ask(
-    profile: Profile, weights: Weights, names: TypeNames, texts: Sequence[str], reporter: Reporter
-) -> dict[str, Completion]:
-    """Return the model's answer to each piece."""
-    from ccrl_cli.generators.transformers import TransformersGenerator
-
-    section = profile.evaluation
-    settings = SamplingSettings(0.0, 1.0, section.max_tokens, section.batch_size)
-    generator = TransformersGenerator(weights, settings, load_options(profile))
-    answers: dict[str, Completion] = {}
-    with closing(generator), reporter.progress(len(texts), "predict", unit="texts") as progress:
-        requests = list(_requests(texts, get_template(profile.prompt.template), names, generator))
-        for generated in generator.generate(requests):
-            answers[texts[int(generated.input_id)]] = generated.completions[0]
-            progress.advance()
-    return answers
-
-
-def _requests(
-    texts: Sequence[str],
-    template: PromptTemplate,
-    names: TypeNames,
-    generator: TransformersGenerator,
-) -> Iterator[GenerationRequest]:
-    """Yield a request for each text, named by its place."""
-    for place, text in enumerate(texts):
-        messages = render(
-            template, text, names.identifiers, names, special_tokens=generator.special_tokens
+    profile: Profile,
+    domain: Domain,
+    weights: Weights | None,
+    examples: Mapping[str, Example],
+    prior: Prior,
+    reporter: Reporter,
+) -> dict[str, Answer]:
+    """Return the policy's answer to each piece, by id."""
+    answerer = Answerer(profile, weights)
+    with tempfile.TemporaryDirectory(prefix="ccrl-") as folder:
+        place = Path(folder)
+        task = Task(
+            profile,
+            domain,
+            examples,
+            profile.evaluation.decode,
+            answerer,
+            WorkFiles(place / "answers.jsonl", place / "types.jsonl", ""),
+            prior,
+            "predict",
         )
-        yield GenerationRequest(str(place), (tuple(messages),), (0,))
+        try:
+            return decode_sentences(task, reporter)
+        finally:
+            answerer.close()
 
 
 def _row(
-    item: InputText,
-    pieces: Sequence[_Piece],
-    answers: Mapping[str, Completion],
-    names: TypeNames,
+    item: InputText, pieces: Sequence[_Piece], answers: Mapping[str, Answer], domain: Domain
 ) -> dict[str, Any]:
     """Return the output of one text, its pieces put together."""
+    asked = frozenset(domain.labels)
     entities: list[dict[str, Any]] = []
-    hallucinated: list[dict[str, str]] = []
-    outcomes: list[str] = []
+    found: list[Prediction] = []
     for piece in pieces:
-        parse = parse_completion(answers[piece.text].text, names.by_name)
-        outcomes.append(parse.outcome)
-        placed, loose = place_mentions(piece.text, parse.entities)
-        for mention in placed:
-            start, end = mention["start"] + piece.start, mention["end"] + piece.start
-            entities.append({**mention, "start": start, "end": end})
-        hallucinated += [{"text": mention.text, "type": mention.type} for mention in loose]
-    worst = next((name for name in _WORST_FIRST if name in outcomes), "empty")
+        prediction = place_answer(piece.example, answers[piece.example.id])
+        entities += prediction.mentions(shift=piece.start)
+        found.append(prediction)
+    loose = [mention for prediction in found for mention in prediction.hallucinated]
+    outcomes = {prediction.outcome for prediction in found}
+    others = [Entity(row["text"], row["type"]) for row in entities if row["type"] not in asked]
     row = {
         "text": item.text,
-        "entities": entities,
-        "hallucinated": hallucinated,
-        "outcome": worst,
+        "entities": [row for row in entities if row["type"] in asked],
+        "hallucinated": _plain(mention for mention in loose if mention.type in asked),
+        "other_types": _plain([*others, *(m for m in loose if m.type not in asked)]),
+        "outcome": next((name for name in _WORST_FIRST if name in outcomes), "empty"),
     }
     return row if item.id is None else {"id": item.id, **row}
 
 
-def place_mentions(
-    text: str, mentions: Sequence[Entity]
-) -> tuple[list[dict[str, Any]], tuple[Entity, ...]]:
-    """Return mentions with their character ranges in a text, and those that it does not hold."""
-    view, alignment = align_in_text(mentions, Example(text, *tokenize(text)))
-    placed = [
-        {
-            "text": view.span_text(span),
-            "type": span.type,
-            "start": view.offsets[span.start][0],
-            "end": view.offsets[span.end - 1][1],
-        }
-        for span in alignment.spans
-    ]
-    return placed, alignment.hallucinated
+def _plain(mentions: Iterable[Entity]) -> list[dict[str, str]]:
+    return [{"text": mention.text, "type": mention.type} for mention in mentions]
 
 
 def _counts(rows: Sequence[Mapping[str, Any]], num_pieces: int) -> dict[str, int]:
@@ -215,6 +257,7 @@ def _counts(rows: Sequence[Mapping[str, Any]], num_pieces: int) -> dict[str, int
         "pieces": num_pieces,
         "entities": sum(len(row["entities"]) for row in rows),
         "hallucinated": sum(len(row["hallucinated"]) for row in rows),
+        "other_types": sum(len(row["other_types"]) for row in rows),
         **{
             name: sum(row["outcome"] == name for row in rows)
             for name in ("valid", "repaired", "invalid", "empty")

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ccrl_cli.core.alignment import Aligner, mention_key
+from ccrl_cli.core.placing import CharRange
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.readers import read_examples
 from ccrl_cli.errors import DataError
-from ccrl_cli.pipelines.evaluation.scoring import (
+from ccrl_cli.pipelines.evaluation.prediction import (
+    Mention,
     Prediction,
-    Scores,
-    prediction_row,
-    score_predictions,
+    make_prediction,
+    place_mentions,
 )
-from ccrl_cli.records import Alignment, Entity, Example, Outcome, Parse, Span
+from ccrl_cli.pipelines.evaluation.scoring import Scores, score_predictions
+from ccrl_cli.records import Entity, Example, Outcome
 from ccrl_cli.store.jsonl import JsonlReader
 
 _KEYS = ("predicted", "entities")
@@ -116,7 +117,7 @@ def score_files(predictions: Path, gold: Path, *, seed: int = 0) -> FileScores:
         scores=score_predictions(judged, due.labels, rng),
         missing=missing,
         unmatched=number - (len(judged) - missing),
-        rows=tuple(prediction_row(item) for item in judged),
+        rows=tuple(item.row() for item in judged),
     )
 
 
@@ -170,29 +171,17 @@ def _prediction(example: Example, said: _Said) -> Prediction:
     A range that does not begin and end on its tokens is a false positive without a place, as a
     mention that the text does not hold is.
     """
-    starts = {start: place for place, (start, _) in enumerate(example.offsets)}
-    ends = {end: place + 1 for place, (_, end) in enumerate(example.offsets)}
-    spans: list[Span] = []
+    starts = {start for start, _ in example.offsets}
+    ends = {end for _, end in example.offsets}
+    mentions: list[Mention] = []
     loose: list[Entity] = list(said.loose)
-    used = 0
     for start, end, kind in sorted(set(said.ranges)):
-        first, last = starts.get(start), ends.get(end)
-        if first is None or last is None or last <= first:
-            loose.append(Entity(example.text[max(0, start) : max(0, end)], kind))
-            continue
-        used |= (1 << last) - (1 << first)
-        spans.append(Span(first, last, kind))
-    keys = [mention_key(mention.text) for mention in said.mentions]
-    places = Aligner(example).place(keys, used)
-    for mention, place in zip(said.mentions, places, strict=True):
-        if place is None:
-            loose.append(mention)
+        if start in starts and end in ends and start < end:
+            mentions.append(Mention(CharRange(start, end), kind))
         else:
-            spans.append(Span(place[0], place[1], mention.type))
-    entities = [Entity(example.span_text(span), span.type) for span in sorted(spans)]
-    return Prediction(
-        example,
-        Parse(said.outcome, (*entities, *loose)),
-        completion="",
-        placed=Alignment(tuple(sorted(spans)), tuple(loose)),
+            loose.append(Entity(example.text[max(0, start) : max(0, end)], kind))
+    taken = [(mention.place.start, mention.place.end) for mention in mentions]
+    more, without = place_mentions(example, said.mentions, taken=taken)
+    return make_prediction(
+        example, said.outcome, [*mentions, *more], [*loose, *without], completion=""
     )

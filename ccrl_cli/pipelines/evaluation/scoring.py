@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccrl_cli.core.alignment import spans_to_bio
 from ccrl_cli.core.metrics import score_spans
-from ccrl_cli.core.placing import align_in_text
 from ccrl_cli.core.statistics import (
     FloatArray,
     Interval,
@@ -18,42 +17,11 @@ from ccrl_cli.core.statistics import (
     count_array,
     paired_bootstrap,
 )
-from ccrl_cli.records import Alignment, Example, Parse, Score
+from ccrl_cli.pipelines.evaluation.prediction import Prediction
+from ccrl_cli.records import Alignment, Score
 
 if TYPE_CHECKING:
     from ccrl_cli.core.metrics import Evaluation
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One answer to one input.
-
-    Attributes:
-        example: the input, with its gold spans if it has any; its tokens are cut where a placed
-            mention needs it.
-        parse: what the answer says.
-        completion: the answer as it was written; None for a foreign system's.
-        finish: ``stop`` or ``length``.
-        placed: the answer's mentions on the tokens, where a system says itself where they are.
-    """
-
-    example: Example
-    parse: Parse
-    completion: str | None = None
-    finish: str = "stop"
-    placed: Alignment | None = None
-
-    def __post_init__(self) -> None:
-        if self.placed is None:
-            view, placed = align_in_text(self.parse.entities, self.example)
-            object.__setattr__(self, "example", view)
-            object.__setattr__(self, "placed", placed)
-
-    @property
-    def alignment(self) -> Alignment:
-        """The answer's mentions, placed on the tokens."""
-        assert self.placed is not None
-        return self.placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +91,7 @@ def score_predictions(
     gold = [prediction.example.gold or () for prediction in predictions]
     alignments = [prediction.alignment for prediction in predictions]
     result = score_spans(gold, alignments, types)
-    interval = bootstrap_interval(sentence_counts(predictions, types), rng)
+    interval = bootstrap_interval(sentence_counts(predictions), rng)
     total = len(predictions)
 
     def share(condition: Sequence[bool]) -> float:
@@ -142,8 +110,8 @@ def score_predictions(
         num_predicted=result.num_predicted,
         num_hallucinated=result.num_hallucinated,
         hallucinated_share=result.hallucinated_share,
-        invalid_share=share([p.parse.outcome == "invalid" for p in predictions]),
-        repaired_share=share([p.parse.outcome == "repaired" for p in predictions]),
+        invalid_share=share([p.outcome == "invalid" for p in predictions]),
+        repaired_share=share([p.outcome == "repaired" for p in predictions]),
         truncated_share=share([p.finish == "length" for p in predictions]),
         exact_share=result.num_exact / total,
         num_unknown_type=result.num_unknown_type,
@@ -167,23 +135,25 @@ def _per_type(result: Evaluation) -> dict[str, TypeScore]:
     }
 
 
-def sentence_counts(predictions: Sequence[Prediction], types: Sequence[str]) -> FloatArray:
-    """Return (S, 3) true positives, false positives and false negatives by sentence."""
-    return count_array(
-        score_spans([p.example.gold or ()], [p.alignment], types).micro for p in predictions
-    )
+def sentence_counts(predictions: Sequence[Prediction]) -> FloatArray:
+    """Return (S, 3) true positives, false positives and false negatives by sentence.
+
+    Raises:
+        ValueError: a sentence has no gold labels.
+    """
+    counts = [prediction.counts for prediction in predictions]
+    if any(score is None for score in counts):
+        raise ValueError("a sentence without gold labels cannot be scored")
+    return count_array(score for score in counts if score is not None)
 
 
 def f1_difference(
     after: Sequence[Prediction],
     before: Sequence[Prediction],
-    types: Sequence[str],
     rng: np.random.Generator,
 ) -> Interval:
     """Return micro F1 after minus before on the same sentences, with its paired interval."""
-    return paired_bootstrap(
-        sentence_counts(after, types), sentence_counts(before, types), rng
-    ).difference
+    return paired_bootstrap(sentence_counts(after), sentence_counts(before), rng).difference
 
 
 def seqeval_f1(predictions: Sequence[Prediction], alignments: Sequence[Alignment]) -> float | None:
@@ -205,30 +175,3 @@ def seqeval_f1(predictions: Sequence[Prediction], alignments: Sequence[Alignment
         except ValueError:
             return None  # overlapping spans have no tags
     return float(f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0))
-
-
-def prediction_row(prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as a line of ``predictions-*.jsonl``; offsets count characters."""
-    example, alignment = prediction.example, prediction.alignment
-
-    def placed(spans: Any) -> list[dict[str, Any]]:
-        return [
-            {
-                "text": example.span_text(span),
-                "type": span.type,
-                "start": example.offsets[span.start][0],
-                "end": example.offsets[span.end - 1][1],
-            }
-            for span in sorted(spans)
-        ]
-
-    return {
-        "input_id": example.id,
-        "text": example.text,
-        "outcome": prediction.parse.outcome,
-        "completion": prediction.completion,
-        "finish": prediction.finish,
-        "gold": None if example.gold is None else placed(example.gold),
-        "predicted": placed(alignment.spans),
-        "hallucinated": [{"text": e.text, "type": e.type} for e in alignment.hallucinated],
-    }

@@ -76,6 +76,7 @@ def generator_recipe(
     start: Weights | None,
     domain: Domain,
     examples: Sequence[Example],
+    settings: SamplingSettings | None = None,
 ) -> GeneratorRecipe:
     """Return how to make the generator of one model, here or in another process.
 
@@ -86,15 +87,16 @@ def generator_recipe(
         start: its weights; None for servers and the mock backend.
         domain: the domain whose inputs are labelled.
         examples: the owed inputs; the mock backend reads their gold.
+        settings: how it decodes; None: as the profile generates.
     """
+    settings = settings or _settings(profile, domain)
     if backend == "mock":
         return _mock(profile, domain, examples)
     if backend in SERVERS:
-        return GeneratorRecipe(backend, (_server(profile, reference), _settings(profile, domain)))
+        return GeneratorRecipe(backend, (_server(profile, reference), settings))
     assert start is not None
     options = {"memory_share": profile.generation.vllm_memory_share} if backend == "vllm" else {}
-    arguments = (start, _settings(profile, domain), load_options(profile))
-    return GeneratorRecipe(backend, arguments, options)
+    return GeneratorRecipe(backend, (start, settings, load_options(profile)), options)
 
 
 def make_generator(recipe: GeneratorRecipe, profile: Profile, ray: str | None) -> Generator:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.type_evidence import (
@@ -83,42 +84,91 @@ def score_types(
     domain = load_domain(profile, inputs.role, data)
     found = load_samples(profile, domain, inputs)
     start = starting_weights(profile, profile.model.name, reporter)
-    identity = {**score_identity(profile, domain), **_weights(start)}
-    path = type_scores_path(profile.store_path)
-    known = read_type_scores(path, profile.model.name, identity)
     spans = spans_of(found.examples, found.parses)
-    owed = {key for key in spans if key not in known or lacks_spans(known[key], spans[key])}
-    if owed:
-        asker = _load_asker(profile, domain, start)
-        content_free = asker.content_free()
-        with (
-            JsonlWriter(path) as writer,
-            reporter.progress(len(owed), "score types", unit="inputs") as progress,
-        ):
-            for chunk in _chunks(list(spans), owed):
-                texts = {key: found.examples[key].text for key in chunk}
-                scores = asker.score(texts, spans)
-                missing = [key for key in chunk if key in owed]
-                for key in missing:
-                    writer.append(
-                        TypeScores(
-                            input_id=key,
-                            model=profile.model.name,
-                            identity=identity,
-                            types=domain.labels,
-                            content_free=content_free,
-                            spans=scores[key],
-                        ).to_json()
-                    )
-                progress.advance(len(missing))
+    place = ScoreFile.of(profile, domain, start, type_scores_path(profile.store_path))
+    texts = {key: found.examples[key].text for key in spans}
+    owed = fill_scores(place, texts, spans, lambda: _load_asker(profile, domain, start), reporter)
     return ScoreResult(
-        path=str(path),
+        path=str(place.path),
         scored=len(owed),
         already_scored=len(spans) - len(owed),
         spans=sum(len(spans[key]) for key in owed),
         types=len(domain.labels),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFile:
+    """A file of type scores, and what those that count were made with.
+
+    Attributes:
+        path: the file.
+        model: name of the model.
+        identity: weights, prompt and labels.
+        types: T type identifiers, in the order of the scores.
+    """
+
+    path: Path
+    model: str
+    identity: Mapping[str, Any]
+    types: tuple[str, ...]
+
+    @classmethod
+    def of(cls, profile: Profile, domain: Domain, weights: Weights, path: Path) -> ScoreFile:
+        """Return the file of what some weights say of a domain."""
+        identity = {**score_identity(profile, domain), **_weights(weights)}
+        return cls(path, profile.model.name, identity, domain.labels)
+
+    def read(self) -> dict[str, TypeScores]:
+        """Return the scores that count, by input id."""
+        return read_type_scores(self.path, self.model, self.identity)
+
+
+def fill_scores(
+    place: ScoreFile,
+    texts: Mapping[str, str],
+    spans: Mapping[str, Sequence[str]],
+    make_asker: Callable[[], TypeAsker],
+    reporter: Reporter,
+) -> frozenset[str]:
+    """Score what a file lacks, on disk chunk by chunk.
+
+    Args:
+        place: the file.
+        texts: sentence by input id.
+        spans: spans whose types are asked for, by input id.
+        make_asker: loads the model; called if anything is owed.
+        reporter: told of progress.
+
+    Returns:
+        Ids of the inputs that were scored now.
+    """
+    known = place.read()
+    owed = {key for key in spans if key not in known or lacks_spans(known[key], spans[key])}
+    if not owed:
+        return frozenset()
+    asker = make_asker()
+    content_free = asker.content_free()
+    with (
+        JsonlWriter(place.path) as writer,
+        reporter.progress(len(owed), "score types", unit="inputs") as progress,
+    ):
+        for chunk in _chunks(list(spans), owed):
+            scores = asker.score({key: texts[key] for key in chunk}, spans)
+            missing = [key for key in chunk if key in owed]
+            for key in missing:
+                made = TypeScores(
+                    input_id=key,
+                    model=place.model,
+                    identity=place.identity,
+                    types=place.types,
+                    content_free=content_free,
+                    spans=scores[key],
+                )
+                writer.append(made.to_json())
+            progress.advance(len(missing))
+    return frozenset(owed)
 
 
 def _chunks(keys: Sequence[str], owed: Collection[str]) -> Iterator[Sequence[str]]:

@@ -21,7 +21,7 @@ from ccrl_cli.pipelines.labelling.calibration_file import (
     read_calibration,
 )
 from ccrl_cli.pipelines.labelling.samples import SampleSet, load_samples
-from ccrl_cli.pipelines.labelling.type_evidence import load_type_evidence
+from ccrl_cli.pipelines.labelling.type_evidence import TypeEvidence, load_type_evidence
 from ccrl_cli.records import Example, PseudoLabel
 from ccrl_cli.store.type_scores import type_scores_path
 
@@ -134,13 +134,31 @@ def derive_labels(
         PreconditionError: the metric or the rule for types needs type scores that are not there.
         ValueError: the metric needs log-probabilities that the backend did not give.
     """
-    chosen: Mapping[str, Mapping[str, str]] = {}
     scored = found.reportable or type_scores_path(profile.store_path).exists()
     if not scored:
         labeller = without_types(labeller)
     retypes = scored and profile.confidence.type_rule == "posterior"
     weighs = "type_posterior" in labeller.metrics
     evidence = load_type_evidence(profile, domain, found) if retypes or weighs else None
+    labels = label_samples(found, labeller, evidence, retypes=retypes)
+    return replace(labels, by_policy=found.models == (profile.model.name,))
+
+
+def label_samples(
+    found: SampleSet, labeller: Labeller, evidence: TypeEvidence | None, *, retypes: bool
+) -> LabelSet:
+    """Take labels from completions and type evidence.
+
+    Args:
+        found: the completions.
+        labeller: takes label and confidence from the completions of one input.
+        evidence: type scores of all spans; None: the completions say the types.
+        retypes: a span has the type of highest posterior, and votes are for spans alone.
+
+    Raises:
+        ValueError: the metric needs log-probabilities or type evidence that is not there.
+    """
+    chosen: Mapping[str, Mapping[str, str]] = {}
     if evidence and retypes:
         chosen = evidence.chosen_types()
         found = found.with_types(chosen)
@@ -158,7 +176,6 @@ def derive_labels(
         models=found.models,
         reportable=found.reportable,
         posteriors=posteriors,
-        by_policy=found.models == (profile.model.name,),
         chosen_types=chosen,
     )
 

@@ -64,12 +64,24 @@ def load_type_evidence(profile: Profile, domain: Domain, found: SampleSet) -> Ty
 
 
 def weigh_scores(
-    profile: Profile, domain: Domain, scores: Mapping[str, TypeScores]
+    profile: Profile,
+    domain: Domain,
+    scores: Mapping[str, TypeScores],
+    prior: Sequence[float] | None = None,
 ) -> TypeEvidence:
-    """Return scores as evidence: with the prior that the profile takes off them."""
+    """Return scores as evidence: with the prior that the profile takes off them.
+
+    Args:
+        profile: says which prior.
+        domain: whose types.
+        scores: by input id.
+        prior: (T,) a prior that was fitted before, on other spans; None: fit it on these.
+    """
     section = profile.confidence
     if section.type_prior == "content_free":
         return TypeEvidence(scores, None)
+    if prior is not None:
+        return TypeEvidence(scores, tuple(prior))
     rows = [span.logprobs for record in scores.values() for span in record.spans]
     table = np.array(rows, dtype=np.float64).reshape(-1, len(domain.labels))
     return TypeEvidence(scores, tuple(matched_prior(table, section.prior_matching).tolist()))

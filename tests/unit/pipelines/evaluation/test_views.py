@@ -12,12 +12,10 @@ from ccrl_cli.pipelines.common.weights import warmup_digest
 from ccrl_cli.pipelines.evaluation.answering import (
     View,
     Way,
-    make_prediction,
     step_name,
     stored_predictions,
 )
-from ccrl_cli.pipelines.evaluation.scoring import prediction_row
-from ccrl_cli.records import Completion
+from ccrl_cli.pipelines.evaluation.prediction import Answer, place_answer
 from ccrl_cli.store.atomic import write_json_lines
 from ccrl_cli.store.runs import RunDirectory
 
@@ -74,11 +72,11 @@ def test_answers_count_with_the_weights_and_settings_they_were_given_with(tmp_pa
     profile = profile_of(data, runs)
     view = View.load(profile, "target")
     way = Way("after", Weights(tmp_path, tmp_path, "model", "adapter"))
-    given = Completion("[]", None, 0, "stop")
-    rows = [prediction_row(make_prediction(view, e, given)) for e in view.split.examples]
+    given = Answer("valid", text="[]")
+    rows = [place_answer(e, given).row() for e in view.split.examples]
     with RunDirectory(profile.run_path) as run:
         write_json_lines(run.predictions_path("target-after"), rows)
-        run.mark_done(step_name("target", "after"), view.digest(profile, way))
+        run.mark_done(step_name("target", way), view.digest(profile, way))
         found = stored_predictions(profile, run, view, way)
         assert [p.completion for p in found] == ["[]", "[]"]
         other = Way("after", Weights(tmp_path, tmp_path, "model", "another adapter"))
