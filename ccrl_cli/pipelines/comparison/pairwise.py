@@ -22,7 +22,7 @@ from ccrl_cli.findings.comparisons import DomainComparison, PairwiseComparison, 
 from ccrl_cli.pipelines.common.domains import Role
 from ccrl_cli.pipelines.comparison.arm_runs import FinishedArm
 from ccrl_cli.pipelines.comparison.arms import NAIVE, OURS, RECIPES
-from ccrl_cli.pipelines.evaluation.evaluate import ROLES
+from ccrl_cli.pipelines.evaluation.answering import ROLES
 
 NUM_RESAMPLES = 5000
 """Resamples of each comparison, for the interval and the standard error over sentences."""
