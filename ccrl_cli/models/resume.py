@@ -8,7 +8,11 @@ blobs, to which the library links, or to its place in the snapshot where there a
 
 from __future__ import annotations
 
+import time
+from http import HTTPStatus
+from importlib import import_module
 from pathlib import Path
+from typing import IO, Any
 
 from ccrl_cli.errors import IntegrityError
 from ccrl_cli.files import move
@@ -18,6 +22,10 @@ from ccrl_cli.reporting import Reporter
 
 #: The hub sends larger files through its own protocol alone; the library fetches those.
 MAX_BYTES = 50 * 1000**3
+
+#: Times that a connection may break without a byte before the command gives up.
+_TRIES = 5
+_SECONDS_BETWEEN_TRIES = 1.0
 
 
 def part_path(storage: Path, sha256: str) -> Path:
@@ -72,21 +80,45 @@ def fetch_large(
 
 
 def _continue(part: Path, name: str, file: str, commit: str, size: int) -> None:
-    """Append what is missing of a file."""
+    """Append what is missing of a file; a connection that breaks is tried again a few times."""
+    import httpx
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils._headers import build_hf_headers
 
+    tries = _TRIES
     with part.open("ab") as stream:
         if stream.tell() > size:
-            stream.truncate(0)
-            stream.seek(0)
-        if stream.tell() == size:
-            return
-        http_get(
-            hf_hub_url(name, file, revision=commit),
-            stream,
-            resume_size=stream.tell(),
-            headers=build_hf_headers(),
-            expected_size=size,
-        )
+            _empty(stream)
+        while (first := stream.tell()) < size:
+            try:
+                _append_rest(stream, hf_hub_url(name, file, revision=commit))
+            except httpx.TransportError:
+                if tries == 0:
+                    raise
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+            tries = _TRIES if stream.tell() > first else tries - 1
+            if tries < 0:
+                raise OSError(f"{file} ends after {first} of {size} bytes")
+
+
+def _append_rest(stream: IO[bytes], url: str) -> None:
+    """Append what a server sends from here on; the file is begun anew where it sends all."""
+    from huggingface_hub import constants, get_session
+
+    utils: Any = import_module("huggingface_hub.utils")
+    # As it is: positions in a compressed answer would be others.
+    wanted = {"Range": f"bytes={stream.tell()}-", "Accept-Encoding": "identity"}
+    headers = utils.build_hf_headers() | wanted
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream(
+        "GET", url, headers=headers, timeout=timeout, follow_redirects=True
+    ) as response:
+        utils.hf_raise_for_status(response)
+        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+            _empty(stream)
+        for piece in response.iter_bytes():
+            stream.write(piece)
+
+
+def _empty(stream: IO[bytes]) -> None:
+    stream.truncate(0)
+    stream.seek(0)

@@ -36,12 +36,13 @@ class ExportReport:
 def export_records(
     records: Iterable[Record], path: Path, format: Format | None = None
 ) -> ExportReport:
-    """Write one row a record, with its completions and its label; atomic.
+    """Write one row a record, with its completions and the label made with them; atomic.
 
     Columns: ``input_id``, ``text``, ``model``, ``completions`` (list of text, mean_logprob,
-    num_tokens, finish), ``pseudo_label`` (list of text, type), ``confidence``, ``created``,
-    ``seconds``, ``identity_digest``, and ``identity`` and ``extra`` as JSON text, because their
-    keys differ between records.
+    num_tokens, finish), ``label_at_generation`` (list of text, type), ``confidence_at_generation``,
+    ``created``, ``seconds``, ``identity_digest``, and ``identity`` and ``extra`` as JSON text,
+    because their keys differ between records. The label is that of one model's completions as they
+    came; training pools models and weighs types, so its label may be another.
 
     Args:
         records: what to write, read once.
@@ -87,6 +88,9 @@ class _Rows:
         value = record_to_json(record)
         for name in ("schema", "identity", *record.extra):
             del value[name]
+        for name in ("confidence", "pseudo_label"):
+            column = name.removeprefix("pseudo_") + "_at_generation"
+            value[column] = value.pop(name)
         value["identity_digest"] = identity_digest(record.identity)
         value["identity"] = dump_json(record.identity, sort_keys=True).decode()
         value["extra"] = dump_json(record.extra, sort_keys=True).decode()
@@ -134,6 +138,7 @@ def _write_parquet(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 def _parquet_schema(pyarrow: Any) -> Any:
     text, number, integer = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+    mention = pyarrow.struct([("text", text), ("type", text)])
     completion = pyarrow.struct(
         [("text", text), ("mean_logprob", number), ("num_tokens", integer), ("finish", text)]
     )
@@ -143,8 +148,11 @@ def _parquet_schema(pyarrow: Any) -> Any:
             ("text", text),
             ("model", text),
             ("completions", pyarrow.list_(completion)),
-            ("pseudo_label", pyarrow.list_(pyarrow.struct([("text", text), ("type", text)]))),
-            ("confidence", number),
+            (
+                "label_at_generation",
+                pyarrow.list_(pyarrow.struct([("text", text), ("type", text)])),
+            ),
+            ("confidence_at_generation", number),
             ("identity_digest", text),
             ("identity", text),
             ("created", text),

@@ -7,10 +7,8 @@ Lines are never split at U+2028, U+0085 or a carriage return, which may stand in
 
 from __future__ import annotations
 
-import gzip
 import os
 import threading
-import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +18,11 @@ import orjson
 
 from ccrl_cli.errors import IntegrityError, PartialError, PreconditionError, UsageError
 from ccrl_cli.store.atomic import sync_directory
-from ccrl_cli.store.compressed import BLOCK_BYTES, COMPRESSED_SUFFIXES, open_bytes
+from ccrl_cli.store.compressed import BLOCK_BYTES, COMPRESSED_SUFFIXES, DAMAGED, open_bytes
 from ccrl_cli.store.encoding import dump_json, load_json
 from ccrl_cli.store.locks import WriterLock
 
 _NEWLINE = 10
-_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Line(NamedTuple):
@@ -57,7 +54,7 @@ class JsonlReader:
         """Yield complete lines.
 
         Raises:
-            PreconditionError: the file does not exist, or zstandard is needed and missing.
+            PreconditionError: the file does not exist, or Zstandard is needed and missing.
             IntegrityError: the compressed stream is damaged.
         """
         self.torn_bytes = 0
@@ -71,7 +68,7 @@ class JsonlReader:
                         return
                     yield Line(number, offset, raw[:-1])
                     offset += len(raw)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise self._damage(f"line {number}", error) from error
 
     def objects(self) -> Generator[tuple[Line, dict[str, Any]], None, None]:
@@ -89,7 +86,7 @@ class JsonlReader:
         One loop, and no copy of the line; the number of a line is counted when it is asked for.
 
         Raises:
-            PreconditionError: the file does not exist, or zstandard is needed and missing.
+            PreconditionError: the file does not exist, or Zstandard is needed and missing.
             IntegrityError: the compressed stream is damaged.
         """
         self.torn_bytes = offset = 0
@@ -101,7 +98,7 @@ class JsonlReader:
                         return
                     yield offset, raw
                     offset += len(raw)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise self._damage(f"byte {offset}", error) from error
 
     def decoded(self) -> Iterator[tuple[int, dict[str, Any]]]:

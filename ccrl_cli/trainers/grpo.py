@@ -188,7 +188,7 @@ class _Run:
         """Look at the starting policy."""
         if self.probe:
             with self.recorder.timed("probe"):
-                self.start = self.probe.measure(self.trainer)
+                self.start = self.probe.measure()
             self.guard.start(self.start)
         self.recorder.restart_clock()
 
@@ -208,7 +208,7 @@ class _Run:
             record.update(self.trainer.first_batch)
         if self.probe.is_due(step):
             with self.recorder.timed("probe", record):
-                record.update(self.probe.measure(self.trainer))
+                record.update(self.probe.measure())
         alarm = self.guard.observe(record)
         self.stopped = bool(ranks.from_first(alarm is not None))
         if alarm is not None:

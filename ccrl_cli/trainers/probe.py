@@ -74,14 +74,14 @@ class Probe:
         last = step == self._settings.num_steps
         return bool(self._items) and (last or step % self._settings.probe_every_steps == 0)
 
-    def measure(self, trainer: Any) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         """Return what the policy's answers say.
 
         ``kl`` and ``kl_median``: see `kl_of_answers`, over the target answers.
         ``probe_reward`` and ``probe_f1``: against the pseudo-labels. ``source_f1``: F1 of mentions
         on labelled source inputs, mean over them, and ``source_f1_error``, its standard error.
         """
-        model = trainer.accelerator.unwrap_model(trainer.model)
+        model = self._loaded.model
         was_training = model.training
         model.eval()
         try:

@@ -104,7 +104,7 @@ def test_export_with_labels(capsys):
     document, _ = run(capsys, "export", "--model", "A")
     assert document["result"]["path"] == str(STORE.with_name("completions.export.jsonl"))
     rows = list(map(json.loads, Path(document["result"]["path"]).read_bytes().split(b"\n")[:-1]))
-    assert [row["pseudo_label"] for row in rows] == [
+    assert [row["label_at_generation"] for row in rows] == [
         [{"text": "a", "type": "person"}],
         [{"text": "b", "type": "person"}],
     ]

@@ -174,16 +174,4 @@ def _probe(
     task = TrainTask(inputs=inputs, reward=reward_weights(profile), probe=chosen)
     settings = grpo_settings(profile, num_labels)
     probe = Probe(loaded, task, settings, merged_decoder(loaded))
-    return lambda: probe.measure(_Bare(loaded.model))["kl"]
-
-
-class _Bare:
-    """A model where the probe expects a trainer."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.accelerator = self
-
-    def unwrap_model(self, model: Any) -> Any:
-        """Return the model: nothing is wrapped around it."""
-        return model
+    return lambda: probe.measure()["kl"]

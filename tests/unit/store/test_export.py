@@ -47,8 +47,8 @@ EXPECTED_FIRST = {
         {"text": "[]", "mean_logprob": None, "num_tokens": 2, "finish": "stop"},
         {"text": "x", "mean_logprob": -0.5, "num_tokens": 9, "finish": "length"},
     ],
-    "pseudo_label": [{"text": "Ada", "type": "person"}],
-    "confidence": 0.5,
+    "label_at_generation": [{"text": "Ada", "type": "person"}],
+    "confidence_at_generation": 0.5,
     "created": "now",
     "seconds": 2.0,
     "identity_digest": identity_digest(IDENTITIES[0]),
@@ -69,7 +69,7 @@ def test_the_datasets_library_reads_what_was_written(store, tmp_path, name):
     )
     assert len(rows) == 2
     assert rows[0] == EXPECTED_FIRST
-    assert rows[1]["pseudo_label"] == []
+    assert rows[1]["label_at_generation"] == []
     assert rows[1]["extra"] == "{}"
 
 
