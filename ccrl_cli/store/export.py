@@ -138,7 +138,6 @@ def _write_parquet(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 def _parquet_schema(pyarrow: Any) -> Any:
     text, number, integer = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
-    mention = pyarrow.struct([("text", text), ("type", text)])
     completion = pyarrow.struct(
         [("text", text), ("mean_logprob", number), ("num_tokens", integer), ("finish", text)]
     )
