@@ -59,7 +59,13 @@ def _driver_gpus() -> tuple[Gpu, ...]:
     query = ["--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(
-            [command, *query], capture_output=True, text=True, timeout=20, check=True
+            [command, *query],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ()

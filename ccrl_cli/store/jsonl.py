@@ -11,7 +11,7 @@ import gzip
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
@@ -74,7 +74,7 @@ class JsonlReader:
         except _DAMAGED as error:
             raise self._damage(f"line {number}", error) from error
 
-    def objects(self) -> Iterator[tuple[Line, dict[str, Any]]]:
+    def objects(self) -> Generator[tuple[Line, dict[str, Any]]]:
         """Yield each line with its JSON object.
 
         Raises:
