@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -27,6 +25,7 @@ from ccrl_cli.cli.output import (
     write_document,
     write_line,
 )
+from ccrl_cli.cli.signals import stopping_at_signals
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
@@ -133,7 +132,7 @@ def invoke(arguments: Sequence[str]) -> int:
     state = State(command=next((word for word in flags if word in COMMANDS), ""))
     try:
         try:
-            with _termination_interrupts():
+            with stopping_at_signals():
                 code = app(list(arguments), prog_name="ccrl", obj=state, standalone_mode=False)
             if code == InterruptedRunError.exit_code:
                 raise KeyboardInterrupt
@@ -163,23 +162,6 @@ def _with_values(arguments: Sequence[str]) -> list[str]:
 def _before_separator(arguments: Sequence[str]) -> list[str]:
     words = list(arguments)
     return words[: words.index("--")] if "--" in words else words
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C: work stops at a safe place and its state is flushed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _is_follower() -> bool:

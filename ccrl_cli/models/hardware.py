@@ -75,7 +75,15 @@ def _ask_driver(fields: str, *formats: str) -> str:
         "--format=" + ",".join(("csv", "noheader", *formats)),
     ]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=20,
+            check=False,
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout

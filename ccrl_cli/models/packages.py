@@ -199,10 +199,10 @@ def _fetch_with_pip(wheel: Wheel, folder: Path) -> Path:
             command,
             check=False,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **temporary},
+            env={**os.environ, **temporary, "PYTHONIOENCODING": "utf-8"},
         )
         wheels = list(staging.glob("*.whl"))
         if done.returncode or not wheels:

@@ -75,12 +75,16 @@ def git_state() -> dict[str, Any] | None:
     if git is None:
         return None
     try:
-        commit = subprocess.run(
-            [git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [git, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        commit, changed = (
+            subprocess.run(
+                [git, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=10,
+                check=True,
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit, "changed": bool(changed)}
+    return {"commit": commit.decode(errors="replace"), "changed": bool(changed)}

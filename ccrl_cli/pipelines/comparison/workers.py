@@ -206,11 +206,12 @@ def _ended(profile: Profile, worker: _Worker, answer: dict[str, Any], reporter: 
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
-    """Let idle workers end, ask busy ones to stop at a safe place; kill those that do not."""
+    """Close the input of workers: idle ones end, busy ones stop at a safe place; kill the others.
+
+    Windows has no gentler way: there, to terminate a process is to kill it.
+    """
     for worker in workers:
         with suppress(OSError):
-            if worker.pair is not None:
-                worker.process.terminate()
             if worker.process.stdin is not None:
                 worker.process.stdin.close()
     end = time.monotonic() + SECONDS_TO_STOP
@@ -265,17 +266,23 @@ def _pairs_from_stdin(busy: threading.Event) -> Iterator[tuple[str, int]]:
     ended = threading.Event()
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
+    # What this process starts must not inherit the pipe: on Windows it would hang as it starts,
+    # because a thread waits here to read.
+    source, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
     def read() -> None:
         rest = b""
         with suppress(OSError, ValueError):
-            while chunk := os.read(0, 4096):
+            while chunk := os.read(source, 4096):
                 *whole, rest = (rest + chunk).split(b"\n")
                 for line in whole:
                     lines.put(line)
         lines.put(None)
         ended.set()
         if busy.is_set():
-            os.kill(os.getpid(), signal.SIGTERM)
+            _interrupt_myself()
 
     threading.Thread(target=read, daemon=True, name="pairs").start()
     while True:
@@ -292,6 +299,14 @@ def _pairs_from_stdin(busy: threading.Event) -> Iterator[tuple[str, int]]:
         yield pair
 
 
+def _interrupt_myself() -> None:
+    """Have the main thread stop as at SIGTERM; on Windows `os.kill` would end the process."""
+    if sys.platform == "win32":
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _pair(line: bytes) -> tuple[str, int]:
     """Return the arm and the seed of a line."""
     try:
@@ -299,6 +314,6 @@ def _pair(line: bytes) -> tuple[str, int]:
         return str(value["arm"]), int(value["seed"])
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
-            f"standard input holds {line[:80].decode(errors='replace')!r}, no arm and seed",
+            f"standard input holds {line[:80].decode(errors='replace').strip()!r}, no arm and seed",
             hint="this command is started by `ccrl baselines run-all --parallel N`",
         ) from error

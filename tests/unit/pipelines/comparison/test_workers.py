@@ -134,6 +134,63 @@ def test_gpus_are_taken_in_turns(profile, monkeypatch):
     assert [log for log, _, _ in started] == ["worker-1.log", "worker-2.log", "worker-3.log"]
 
 
+SLOW_TO_STOP = """
+import json, sys, time
+from ccrl_cli.cli.signals import stopping_at_signals
+from ccrl_cli.pipelines.comparison.workers import _pairs_from_stdin
+import threading
+busy = threading.Event()
+with stopping_at_signals():
+    for pair in _pairs_from_stdin(busy):
+        print("at work", flush=True)
+        try:
+            while True:
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            time.sleep(0.5)
+            open(sys.argv[1], "w").close()
+            sys.exit(130)
+"""
+
+
+def test_a_busy_worker_stops_at_a_safe_place_when_its_input_is_closed(tmp_path):
+    state = tmp_path / "state"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TO_STOP, str(state)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    worker = workers._Worker(process, tmp_path / "log")
+    worker.give(("curriculum", 0))
+    assert worker.lines.get(timeout=60).strip() == b"at work"
+    workers._stop([worker])
+    assert state.exists(), "it was killed before it had saved its state"
+    assert process.returncode == 130
+
+
+CHILD_OF_A_WORKER = """
+import subprocess, sys, threading
+from ccrl_cli.pipelines.comparison.workers import _pairs_from_stdin
+busy = threading.Event()
+for pair in _pairs_from_stdin(busy):
+    done = subprocess.run([sys.executable, "-c", "import sys; print(repr(sys.stdin.read()))"],
+                          capture_output=True, text=True, timeout=60)
+    busy.clear()
+    print(done.stdout.strip(), flush=True)
+"""
+
+
+def test_what_a_worker_starts_does_not_inherit_its_input(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD_OF_A_WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    worker = workers._Worker(process, tmp_path / "log")
+    worker.give(("curriculum", 0))
+    assert worker.lines.get(timeout=60).strip() == b"''"
+    workers._stop([worker])
+    assert process.returncode == 0
+
+
 def serve(given: str) -> subprocess.CompletedProcess[str]:
     """Give a real worker its standard input, which then ends."""
     words = [sys.executable, "-m", "ccrl_cli", "baselines", "worker"]
@@ -141,6 +198,7 @@ def serve(given: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_line_that_is_no_pair_is_named():
+    pytest.importorskip("peft", reason="a worker looks for what it trains with first")
     done = serve("nonsense\n")
     assert done.returncode == 2
     assert "standard input holds 'nonsense', no arm and seed" in done.stderr
