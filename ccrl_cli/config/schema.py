@@ -6,8 +6,9 @@ descriptions are the reference text of the documentation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -32,9 +33,13 @@ Arm = Literal[
     "labeller",
     "majority-vote",
     "naive-sft",
+    "sft-replay",
     "naive-rl",
+    "naive-rl-rounds",
+    "naive-rl-weighted",
     "threshold-only",
     "curriculum",
+    "curriculum-unweighted",
     "random-order",
     "anti-curriculum",
     "random-reward",
@@ -48,9 +53,13 @@ ARMS: tuple[Arm, ...] = (
     "labeller",
     "majority-vote",
     "naive-sft",
+    "sft-replay",
     "naive-rl",
+    "naive-rl-rounds",
+    "naive-rl-weighted",
     "threshold-only",
     "curriculum",
+    "curriculum-unweighted",
     "random-order",
     "anti-curriculum",
     "random-reward",
@@ -382,6 +391,27 @@ class Profile(Section):
                 "needs no fit, or curriculum.rounds = 1"
             )
         return self
+
+    def with_values(self, changes: Mapping[str, Any]) -> Profile:
+        """Return this profile with some keys set, checked as a whole again.
+
+        Args:
+            changes: dotted key to value.
+
+        Raises:
+            KeyError: there is no such key.
+            ValidationError: the values do not fit together.
+        """
+        tree = self.model_dump()
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            inner = tree
+            for part in path:
+                inner = inner[part]
+            if last not in inner:
+                raise KeyError(key)
+            inner[last] = value
+        return Profile.model_validate(tree)
 
     @property
     def run_path(self) -> Path:

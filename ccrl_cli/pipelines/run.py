@@ -18,7 +18,8 @@ from ccrl_cli.pipelines.generation.generate import GenerateOptions, GenerateResu
 from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
 from ccrl_cli.pipelines.report import report
 from ccrl_cli.pipelines.training.outcome import TrainOutcome
-from ccrl_cli.pipelines.training.train import train
+from ccrl_cli.pipelines.training.rounds import train_rounds
+from ccrl_cli.pipelines.training.train import TrainOptions
 from ccrl_cli.pipelines.training.warmup import warmup
 from ccrl_cli.store.runs import RunDirectory
 
@@ -95,9 +96,10 @@ def run(
             done=lambda result: result is None or result.scored == 0,
         )
     view = show_curriculum(profile, num_bins=NUM_BINS, reporter=reporter, data=data)
+    options = TrainOptions(resume=True, origins=origins or {})
     trained = clock.time(
         "train",
-        lambda: train(profile, reporter=reporter, resume=True, origins=origins, data=data),
+        lambda: train_rounds(profile, options, reporter=reporter, data=data),
         done=lambda outcome: outcome.already_done,
     )
     scores = clock.time(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ccrl_cli.core.collapse import Alarm, GuardLimits
@@ -78,6 +79,7 @@ class GrpoSettings:
     probe_every_steps: int
     label_answers: int = 0
     keep: str = "last"
+    average_last: float = 0.0
     sanity_check: bool = True
     use_weights: bool = False
     replayed: int = 0
@@ -93,15 +95,27 @@ class GrpoSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """The starting policy, where a training goes on from weights that were trained before.
+
+    Attributes:
+        adapter: its adapter on the same base, in PEFT format; None: the base alone.
+    """
+
+    adapter: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class TrainTask:
     """What is trained on.
 
     Attributes:
-        inputs: target inputs by id.
+        inputs: target inputs by id; those that the sampler does not know are never trained on.
         reward: weights of the reward parts.
         probe: fixed batch of target inputs on which KL and reward are measured.
         replay: labelled source inputs by id.
         source_probe: fixed batch of labelled source inputs on which retention is measured.
+        start: what distances are measured from; None: the weights that the training begins with.
         noise_seed: a control: the overlap is replaced by uniform noise in [0, 1) from this seed.
     """
 
@@ -110,6 +124,7 @@ class TrainTask:
     probe: tuple[TrainInput, ...] = ()
     replay: Mapping[str, TrainInput] = field(default_factory=dict)
     source_probe: tuple[TrainInput, ...] = ()
+    start: Start | None = None
     noise_seed: int | None = None
 
     def find(self, input_id: str) -> tuple[TrainInput, bool]:

@@ -18,6 +18,7 @@ from ccrl_cli.core.replay import ReplayDraws, place_in_step
 from ccrl_cli.models.loading import LoadedModel, memory_errors
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.arguments import grpo_arguments
+from ccrl_cli.trainers.averaging import WeightAverage
 from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
 from ccrl_cli.trainers.checkpoints import (
     checkpoint_step,
@@ -27,7 +28,7 @@ from ccrl_cli.trainers.checkpoints import (
     write_state,
 )
 from ccrl_cli.trainers.guard import Guard
-from ccrl_cli.trainers.probe import Probe
+from ccrl_cli.trainers.probe import Probe, start_weights
 from ccrl_cli.trainers.recording import StepRecorder
 from ccrl_cli.trainers.rollouts import Decoder, Rewards, Rollouts, merged_decoder
 from ccrl_cli.trainers.sanity import (
@@ -78,6 +79,7 @@ class WeightedGrpoTrainer(GRPOTrainer):
 
     weight_of: Callable[[str], float]
     check_rows: int = 0
+    begins_at_reference: bool = True
     first_batch: Mapping[str, float] = {}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -88,6 +90,18 @@ class WeightedGrpoTrainer(GRPOTrainer):
             policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
             policy.set_adapter("default")
 
+    def set_reference(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take the KL term to other weights than those that training begins with.
+
+        Args:
+            weights: of the adapter ``default``, by parameter name.
+        """
+        self.begins_at_reference = False
+        model = self.accelerator.unwrap_model(self.model)
+        if "ref" in model.peft_config:
+            for name, value in weights.items():
+                model.get_parameter(name.replace(".default.", ".ref.")).data.copy_(value)
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.check_rows and self.state.global_step == 0:
@@ -95,7 +109,8 @@ class WeightedGrpoTrainer(GRPOTrainer):
                 None if rollout.off_policy else rollout.sample.logprobs
                 for rollout in self.rollout_func.drawn
             ]
-            self.first_batch = check_first_batch(self, output, sampled, self.check_rows)
+            seen = output if self.begins_at_reference else {**output, "ref_per_token_logps": None}
+            self.first_batch = check_first_batch(self, seen, sampled, self.check_rows)
         weights = [self.weight_of(row["input_id"]) for row in inputs]
         output["advantages"] = output["advantages"] * torch.tensor(
             weights, dtype=output["advantages"].dtype, device=output["advantages"].device
@@ -153,7 +168,9 @@ class _Run:
         self.task, self.sampler, self.settings, self.hooks = task, sampler, settings, hooks
         rollouts = Rollouts(loaded, settings, decode, task)
         rewards = Rewards(task, rollouts)
-        self.probe = Probe(loaded, task, settings, decode)
+        start = start_weights(loaded.model, task.start)
+        self.probe = Probe(loaded, task, settings, decode, start)
+        self.average = WeightAverage(loaded.model, settings.num_steps, settings.average_last)
         self.guard = Guard(
             loaded.model, settings, has_probe=bool(task.probe[: settings.probe_size])
         )
@@ -176,6 +193,8 @@ class _Run:
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.check_rows = settings.micro_batch_size if settings.sanity_check else 0
         self.trainer.weight_of = self._weight
+        if task.start is not None:
+            self.trainer.set_reference(start)
         self.recorder = StepRecorder(rollouts, rewards, sampler, settings)
         self.start: dict[str, float] = {}
         self.stopped = False
@@ -189,7 +208,8 @@ class _Run:
         if self.probe:
             with self.recorder.timed("probe"):
                 self.start = self.probe.measure()
-            self.guard.start(self.start)
+                before = self.probe.measure_start() if self.task.start else {}
+            self.guard.start({**self.start, **before})
         self.recorder.restart_clock()
 
     def resume(self, checkpoint: Path) -> None:
@@ -198,6 +218,7 @@ class _Run:
         self.sampler.load_state_dict(state["sampler"])
         self.guard.load_state_dict(state["guard"])
         self.guard.load_weights(checkpoint)
+        self.average.load(checkpoint, int(state.get("averaged", 0)))
         self.recorder.restart_clock()
 
     def after_step(self, step: int, logs: Mapping[str, float]) -> None:
@@ -209,6 +230,7 @@ class _Run:
         if self.probe.is_due(step):
             with self.recorder.timed("probe", record):
                 record.update(self.probe.measure())
+        self.average.after_step(step)
         alarm = self.guard.observe(record)
         self.stopped = bool(ranks.from_first(alarm is not None))
         if alarm is not None:
@@ -219,7 +241,11 @@ class _Run:
     def save(self, folder: Path) -> None:
         """Write our state beside a checkpoint's weights."""
         self.guard.save_weights(folder)
-        state = {"sampler": self.sampler.state_dict(), "guard": self.guard.state_dict()}
+        state = {
+            "sampler": self.sampler.state_dict(),
+            "guard": self.guard.state_dict(),
+            "averaged": self.average.save(folder),
+        }
         write_state(folder, state)
 
 
@@ -270,4 +296,6 @@ def train_grpo(
     kept = steps = run.trainer.state.global_step
     if run.guard.alarm is not None or settings.keep == "best":
         kept = run.guard.restore()
+    else:
+        run.average.restore()
     return TrainResult(steps, resumed_from, run.recorder.totals, kept, run.guard.alarm)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.errors import UsageError
 from ccrl_cli.models.loading import LoadedModel
 from ccrl_cli.models.sampling import PromptRequest, Sampling, left_pad
-from ccrl_cli.trainers.base import GrpoSettings, TrainInput, TrainTask
+from ccrl_cli.trainers.base import GrpoSettings, Start, TrainInput, TrainTask
 from ccrl_cli.trainers.rollouts import Decoder, score_answer
 
 Answered = tuple[TrainInput, list[int], list[int]]
@@ -50,10 +51,22 @@ class Probe:
 
     The adapter's starting weights are kept; the start is the same model with them put back. So
     it costs one forward pass, whatever ``beta`` is, and no second model.
+
+    Args:
+        loaded: model and tokenizer.
+        task: has the prompts.
+        settings: options of GRPO.
+        decode: how answers are drawn.
+        start: starting weights by parameter; None: the adapter as it is now.
     """
 
     def __init__(
-        self, loaded: LoadedModel, task: TrainTask, settings: GrpoSettings, decode: Decoder
+        self,
+        loaded: LoadedModel,
+        task: TrainTask,
+        settings: GrpoSettings,
+        decode: Decoder,
+        start: dict[str, torch.Tensor] | None = None,
     ) -> None:
         self._loaded = loaded
         self._task = task
@@ -61,9 +74,7 @@ class Probe:
         self._decode = decode
         self._items = [*task.probe[: settings.probe_size], *task.source_probe]
         self._prompts = [loaded.encode(item.prompt) for item in self._items]
-        self._start = {
-            name: parameter.detach().clone() for name, parameter in adapter_weights(loaded.model)
-        }
+        self._start = start_weights(loaded.model, None) if start is None else start
 
     def __bool__(self) -> bool:
         """Return whether there is anything to measure."""
@@ -96,6 +107,18 @@ class Probe:
         finally:
             model.train(was_training)
         return values
+
+    def measure_start(self) -> dict[str, float]:
+        """Return what the starting policy's answers say of the labelled source inputs."""
+        model = self._loaded.model
+        was_training = model.training
+        model.eval()
+        try:
+            with self._at_start(model):
+                answered = self._answers(model)
+        finally:
+            model.train(was_training)
+        return self._scores([row for row in answered if row[0].input_id not in self._task.inputs])
 
     def _scores(self, answered: Sequence[Answered]) -> dict[str, float]:
         ends = frozenset(self._loaded.end_ids)
@@ -176,6 +199,35 @@ def adapter_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
         for name, parameter in model.named_parameters()
         if ".lora_" in name and ".default." in name
     ]
+
+
+def start_weights(model: Any, start: Start | None) -> dict[str, torch.Tensor]:
+    """Return the adapter weights of the starting policy by parameter name.
+
+    Args:
+        model: the policy, with the adapter that training goes on from.
+        start: the starting policy; None: the model as it is now.
+
+    Raises:
+        UsageError: the start's adapter has another shape.
+    """
+    found = {name: value.detach().clone() for name, value in adapter_weights(model)}
+    if start is None:
+        return found
+    if start.adapter is None:  # B = 0: the adapter changes nothing
+        return {n: torch.zeros_like(v) if ".lora_B." in n else v for n, v in found.items()}
+    from safetensors.torch import load_file
+
+    stored = load_file(str(start.adapter / "adapter_model.safetensors"))
+    known = {name: stored.get(name.replace(".default.", ".")) for name in found}
+    for name, value in known.items():
+        if value is None or value.shape != found[name].shape:
+            raise UsageError(
+                f"the adapter to go on from and that of the start, {start.adapter}, have other "
+                "shapes, so the distance to the start cannot be measured",
+                hint="go on from an adapter that was trained from this start",
+            )
+    return {name: value.to(found[name]) for name, value in known.items() if value is not None}
 
 
 def write_adapter(model: Any, weights: dict[str, torch.Tensor]) -> None:

@@ -30,11 +30,13 @@ class SupervisedSettings:
     Attributes:
         method: ``lora`` trains an adapter, ``full`` every weight.
         max_steps: optimiser steps.
-        learning_rate: peak learning rate; it rises over 5 % of the steps and falls to zero.
+        learning_rate: peak learning rate.
         batch_size: examples in one optimiser step.
         micro_batch_size: examples in one forward pass.
         save_every_steps: optimiser steps between two checkpoints.
         seed: seed of the order of examples and of new adapter weights.
+        scheduler: shape of the learning rate after its rise.
+        warmup_ratio: share of the steps in which it rises from zero, at least one step.
     """
 
     method: str
@@ -44,6 +46,8 @@ class SupervisedSettings:
     micro_batch_size: int
     save_every_steps: int
     seed: int
+    scheduler: str = "cosine"
+    warmup_ratio: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +188,8 @@ def train_supervised(
         per_device_train_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=max(1, settings.max_steps // 20),
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=max(1, int(settings.max_steps * settings.warmup_ratio)),
         weight_decay=0.0,
         max_grad_norm=1.0,
         optim="adamw_torch",

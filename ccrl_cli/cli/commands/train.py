@@ -43,7 +43,8 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m ccrl_cli train
     """
     from ccrl_cli.cli.output import format_table
-    from ccrl_cli.pipelines.training.train import train_shared
+    from ccrl_cli.pipelines.training.rounds import train_in_rounds
+    from ccrl_cli.pipelines.training.train import TrainOptions
 
     flags = invocation.flags
     if flags[EPOCHS.key] is not None and flags[STEPS.key] is None:
@@ -52,20 +53,14 @@ def train(
     loaded = invocation.load()
     profile, variant = loaded.profile, None
     if arm is not None:
-        from ccrl_cli.pipelines.comparison.arms import find_recipe, with_values
+        from ccrl_cli.pipelines.comparison.arms import find_recipe
         from ccrl_cli.pipelines.comparison.baselines import variant_of
 
         recipe = find_recipe(arm)
         variant = variant_of(recipe)
-        profile = with_values(profile, recipe.changes(profile))
-    result = train_shared(
-        profile,
-        reporter=invocation.reporter,
-        resume=resume,
-        overwrite=overwrite,
-        origins=loaded.origins,
-        variant=variant,
-    )
+        profile = profile.with_values(recipe.changes(profile))
+    options = TrainOptions(resume, overwrite, loaded.origins, variant)
+    result = train_in_rounds(profile, options, reporter=invocation.reporter)
     if result is None:  # one of several processes, and not the first
         return
     columns = ["stage", "steps", "open", "reward", "overlap", "kl", "no spread"]

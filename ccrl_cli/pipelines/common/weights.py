@@ -41,7 +41,7 @@ def warmup_digest(profile: Profile) -> str:
     keys += [f"data.target.{name}" for name in ("name", "path", "test_split")]  # held out
     if profile.warmup.method == "lora":
         keys.append("training.lora_target_modules")
-    return section_digest(profile, *keys)
+    return section_digest(profile, *keys, without=["model.trained_adapter"])
 
 
 def finished_warmup(profile: Profile) -> str | None:
@@ -79,6 +79,22 @@ def base_weights(profile: Profile, reference: str, reporter: Reporter) -> Weight
 
 def starting_weights(profile: Profile, reference: str, reporter: Reporter) -> Weights:
     """Return the weights that labelling and training begin with.
+
+    That is the start, or where the profile names an adapter that was trained on it, that one.
+
+    Raises:
+        PreconditionError: the profile asks for a warm-up that was not run yet, or the named adapter
+            is not there.
+    """
+    start = untrained_weights(profile, reference, reporter)
+    named = profile.model.trained_adapter
+    if named is None or reference != profile.model.name:
+        return start
+    return trained_weights(start, Path(named))
+
+
+def untrained_weights(profile: Profile, reference: str, reporter: Reporter) -> Weights:
+    """Return the start: a model, after its warm-up where one is asked for.
 
     Raises:
         PreconditionError: the profile asks for a warm-up that was not run yet.
@@ -142,7 +158,7 @@ def find_weights(profile: Profile, adapter: str | None, reporter: Reporter) -> W
         return starting_weights(profile, profile.model.name, reporter)
     # Adapters of a run stand on the model as it was warmed up, where all of its weights were.
     full = profile.warmup.enabled and profile.warmup.method == "full"
-    make = starting_weights if full else base_weights
+    make = untrained_weights if full else base_weights
     return trained_weights(make(profile, profile.model.name, reporter), named)
 
 

@@ -49,7 +49,7 @@ class FinishedArm:
         forgetting: source F1 before minus after; 0 for an arm without training.
         kl: last measured KL to the start (nats a token), or None.
         seconds: of its training, from the step records.
-        drawn: input ids that its rollouts were drawn for, with repetitions.
+        drawn: input ids that its rollouts were drawn for, with repetitions; of the first round.
         reportable: whether its numbers may be reported.
     """
 
@@ -197,7 +197,9 @@ def _read(run: RunDirectory, facts: Mapping[str, Any]) -> FinishedArm:
         forgetting=float(evaluation.get("forgetting") or 0.0),
         kl=float(kl[-1]) if kl else None,
         seconds=_seconds(metrics),
-        drawn=tuple(key for row in metrics for key in row.get("inputs", ())),
+        drawn=tuple(
+            key for row in metrics if row.get("round", 1) == 1 for key in row.get("inputs", ())
+        ),
         reportable=bool(evaluation.get("reportable")) and bool(facts.get("reportable", True)),
     )
 

@@ -24,9 +24,10 @@ _PLAIN: Changes = {
     "curriculum.balance": "none",
     "curriculum.threshold": 0.0,
     "curriculum.gate": False,
+    "curriculum.rounds": 1,
     "training.confidence_weight": "none",
 }
-"""Every label at once, and confidence used nowhere."""
+"""Every label at once, made once, and confidence used nowhere."""
 
 _BLIND: Changes = {**_PLAIN, "training.label_answers": 0}
 """The same where labels must not be seen: no label answers in its own group."""
@@ -43,6 +44,7 @@ class Recipe:
         description: what it does, in a sentence.
         changes: profile keys that it sets, from the profile it is derived from.
         random_reward: overlap with the label is replaced by noise.
+        replays: supervised training replays source sentences too.
         uses_gold: trains on gold labels.
         decode: how the start is decoded, where that is all that the arm does; None: greedily.
     """
@@ -53,6 +55,7 @@ class Recipe:
     description: str
     changes: Callable[[Profile], Changes] = lambda _: {}
     random_reward: bool = False
+    replays: bool = False
     uses_gold: bool = False
     decode: Literal["vote", "majority"] | None = None
 
@@ -70,6 +73,15 @@ def threshold(profile: Profile) -> float:
 def _format_only(profile: Profile) -> Changes:
     weight = profile.reward.format_weight or 1.0
     return {**_BLIND, "reward.overlap_weight": 0.0, "reward.format_weight": weight}
+
+
+def _in_rounds(profile: Profile) -> Changes:
+    return {**_PLAIN, "curriculum.rounds": max(2, profile.curriculum.rounds)}
+
+
+def _weighted(profile: Profile) -> Changes:
+    weight = profile.training.confidence_weight
+    return {**_PLAIN, "training.confidence_weight": "advantage" if weight == "none" else weight}
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -96,9 +108,25 @@ RECIPES: Mapping[str, Recipe] = {
             lambda _: _PLAIN,
         ),
         Recipe(
+            "sft-replay", "baseline", "sft",
+            "naive-sft with the replay and the shape of the learning rate of GRPO.",
+            lambda _: _PLAIN,
+            replays=True,
+        ),
+        Recipe(
             "naive-rl", "baseline", "grpo",
             "GRPO on all pseudo-labels from the first step; confidence plays no part.",
             lambda _: _PLAIN,
+        ),
+        Recipe(
+            "naive-rl-rounds", "baseline", "grpo",
+            "naive-rl in rounds: the adapted policy labels again; as many updates in all.",
+            _in_rounds,
+        ),
+        Recipe(
+            "naive-rl-weighted", "control", "grpo",
+            "naive-rl with the confidence weights of the curriculum.",
+            _weighted,
         ),
         Recipe(
             "threshold-only", "baseline", "grpo",
@@ -109,6 +137,11 @@ RECIPES: Mapping[str, Recipe] = {
             "curriculum", "method", "grpo",
             "GRPO as the profile says: the surest labels first, the rest step by step.",
             lambda _: {"curriculum.order": "confidence"},
+        ),
+        Recipe(
+            "curriculum-unweighted", "control", "grpo",
+            "The curriculum without confidence weights.",
+            lambda _: {"curriculum.order": "confidence", "training.confidence_weight": "none"},
         ),
         Recipe(
             "random-order", "control", "grpo",
@@ -196,8 +229,7 @@ def arm_profile(profile: Profile, arm: str, seed: int) -> Profile:
         )
     warmup = profile.warmup
     folder = warmup.folder or (str(warmup_path(profile)) if warmup.enabled else None)
-    return with_values(
-        profile,
+    return profile.with_values(
         {
             **recipe.changes(profile),
             "run.dir": str(arms_path(profile)),
@@ -205,27 +237,8 @@ def arm_profile(profile: Profile, arm: str, seed: int) -> Profile:
             "run.seed": seed,
             "generation.store": str(profile.store_path),
             "warmup.folder": folder,
-        },
+        }
     )
-
-
-def with_values(profile: Profile, changes: Changes) -> Profile:
-    """Return a profile with some keys set, checked as a whole again.
-
-    Args:
-        profile: the profile.
-        changes: dotted key to value.
-    """
-    tree = profile.model_dump()
-    for key, value in changes.items():
-        *path, last = key.split(".")
-        inner = tree
-        for part in path:
-            inner = inner[part]
-        if last not in inner:
-            raise KeyError(key)
-        inner[last] = value
-    return Profile.model_validate(tree)
 
 
 def chosen_arms(profile: Profile, arms: Sequence[str] = ()) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccrl_cli.data.catalog import SplitReader
@@ -31,8 +31,9 @@ from ccrl_cli.pipelines.generation.generate import GenerateOptions, generate
 from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
 from ccrl_cli.pipelines.labelling.oracle import gold_labels
 from ccrl_cli.pipelines.training.outcome import ARM_STEP, TrainOutcome
+from ccrl_cli.pipelines.training.rounds import train_rounds
 from ccrl_cli.pipelines.training.setup import Variant
-from ccrl_cli.pipelines.training.train import OtherTrainingError, train
+from ccrl_cli.pipelines.training.train import OtherTrainingError, TrainOptions
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ def variant_of(recipe: Recipe) -> Variant:
         arm=recipe.name,
         trainer="sft" if recipe.trainer == "sft" else "grpo",
         random_reward=recipe.random_reward,
+        replays=recipe.replays,
         relabel=gold_labels if recipe.uses_gold else None,
     )
 
@@ -266,17 +268,13 @@ def _train(
 ) -> TrainOutcome:
     """Train an arm, or go on with its training."""
     variant = variant_of(recipe)
-    shared: dict[str, Any] = {
-        "reporter": reporter,
-        "origins": origins,
-        "variant": variant,
-        "data": data,
-    }
+    options = TrainOptions(resume=True, origins=origins or {}, variant=variant)
     try:
-        return train(own, resume=True, **shared)
+        return train_rounds(own, options, reporter=reporter, data=data)
     except OtherTrainingError as error:
         if overwrite:
-            return train(own, overwrite=True, **shared)
+            anew = replace(options, resume=False, overwrite=True)
+            return train_rounds(own, anew, reporter=reporter, data=data)
         raise OtherTrainingError(
             error.message,
             hint="train it again with --overwrite, or name another run: --set run.name=NAME",

@@ -11,6 +11,7 @@ import numpy as np
 from ccrl_cli.core.curriculum import Schedule, order_inputs
 from ccrl_cli.core.pacing import Pacing
 from ccrl_cli.core.replay import replay_prompts
+from ccrl_cli.core.rounds import is_held_out
 from ccrl_cli.core.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def training_order(
     *,
     threshold: float | None = None,
 ) -> tuple[str, ...]:
-    """Return the inputs in the order in which a profile opens them, those below threshold left out.
+    """Return the inputs in the order in which a profile opens them.
+
+    Those below the threshold, and those that are held out, are left out.
 
     Args:
         profile: the profile.
@@ -36,6 +39,8 @@ def training_order(
         threshold: in place of the profile's; 0 leaves none out.
     """
     section = profile.curriculum
+    share = section.held_out_share
+    confidence = {k: v for k, v in confidence.items() if not is_held_out(k, share)}
     rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
     limit = section.threshold if threshold is None else threshold
     return order_inputs(confidence, section.order, threshold=limit, ranks=ranks, rng=rng)

@@ -9,6 +9,12 @@ from typing import Any
 ARM_STEP = "arm"
 """Mark of an arm that is trained and scored, with what a comparison must know of it."""
 
+ROUNDS = "rounds"
+"""Folder of a run that holds a folder for each of its rounds."""
+
+ROUNDS_FILE = "rounds.json"
+"""What each round of a run was, and why they ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainOutcome:
@@ -19,7 +25,7 @@ class TrainOutcome:
         steps: optimiser steps.
         resumed_from: step that this call went on from; 0 when it began.
         inputs: inputs of the curriculum.
-        left_out: inputs below the threshold or with a prompt that is too long.
+        left_out: inputs below the threshold, held out, or with a prompt that is too long.
         stages: means by stage.
         seconds: wall seconds by part, of this call.
         reportable: False when the labels came from a mock backend.
@@ -30,6 +36,8 @@ class TrainOutcome:
         warning: what the user should know of it.
         backend: trainer.
         processes: processes that trained together.
+        rounds: what each round was, where there were several; see docs/training.md.
+        ended_by: why rounds ended: ``budget``, ``agreement`` or ``held-out``; None without rounds.
     """
 
     adapter: str
@@ -47,3 +55,5 @@ class TrainOutcome:
     warning: str | None = None
     backend: str = "trl"
     processes: int = 1
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    ended_by: str | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ccrl_cli.core.curriculum import CurriculumSampler
+from ccrl_cli.core.rounds import is_held_out
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.models.weights import Weights
@@ -41,22 +43,36 @@ class Variant:
         arm: name of the recipe, for the manifest.
         trainer: ``grpo``, or ``sft``: supervised on the labels.
         random_reward: overlap with the label is replaced by noise.
+        replays: supervised training replays source sentences too, at GRPO's shape of the rate.
         relabel: makes other labels of the same inputs; the arm ``oracle`` alone has one.
     """
 
     arm: str
     trainer: Literal["grpo", "sft"] = "grpo"
     random_reward: bool = False
+    replays: bool = False
     relabel: Callable[[Domain, LabelSet], LabelSet] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training of a profile, in one process."""
+    """One training of a profile, in one process.
+
+    Attributes:
+        profile: the profile.
+        domain: the target.
+        labels: pseudo-labels of its training inputs.
+        begin: weights that are trained.
+        start: weights that distances are measured from; other ones where `begin` is trained.
+        backend: name of the trainer.
+        reporter: told of progress.
+        variant: what an arm changes.
+    """
 
     profile: Profile
     domain: Domain
     labels: LabelSet
+    begin: Weights
     start: Weights
     backend: str
     reporter: Reporter
@@ -85,13 +101,13 @@ class Prepared:
 
 def prepare(job: Job) -> Prepared:
     """Load the policy and make task, draws and settings."""
-    from ccrl_cli.trainers.base import TrainTask
+    from ccrl_cli.trainers.base import Start, TrainTask
     from ccrl_cli.trainers.registry import trainer_backend
 
     profile, labels = job.profile, job.labels
     backend = trainer_backend(job.backend)
     settings = grpo_settings(profile, len(labels.labels))
-    spec = policy_spec(profile, job.start)
+    spec = policy_spec(profile, job.begin)
     for sentence in backend.ignored(spec, settings):
         job.reporter.warn(f"the {job.backend} trainer does not follow {sentence}")
     loaded = backend.load(spec)
@@ -100,13 +116,16 @@ def prepare(job: Job) -> Prepared:
     sampler, schedule = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
     replayed = schedule.num_steps * settings.replayed
     replay, probe = source_inputs(profile, maker, replayed, job.reporter, job.domain.reader)
-    chosen = {key: inputs[key] for key in sampler.order}
+    held_out = [key for key in inputs if is_held_out(key, profile.curriculum.held_out_share)]
+    chosen = {key: inputs[key] for key in (*sampler.order, *held_out)}
+    probed = sorted(held_out or chosen)[: settings.probe_size]
     task = TrainTask(
         inputs=chosen,
         reward=reward_weights(profile),
-        probe=tuple(chosen[key] for key in sorted(chosen)[: settings.probe_size]),
+        probe=tuple(chosen[key] for key in probed),
         replay=replay,
         source_probe=probe,
+        start=Start(job.start.adapter) if job.begin != job.start else None,
         noise_seed=(
             derive_seed(profile.run.seed, "random-reward")
             if job.variant and job.variant.random_reward
@@ -122,8 +141,8 @@ def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampl
     order = training_order(profile, confidence, job.labels.ranks(profile))
     if not order:
         raise PreconditionError(
-            f"no input is left to train on: all {total} lie below "
-            f"curriculum.threshold = {profile.curriculum.threshold:g} or have too long a prompt",
+            f"no input is left to train on: all {total} lie below curriculum.threshold = "
+            f"{profile.curriculum.threshold:g}, are held out or have too long a prompt",
             hint="lower curriculum.threshold (for the arm threshold-only: baselines.threshold) or "
             "raise training.max_prompt_tokens",
         )
@@ -138,3 +157,15 @@ def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampl
     rng = np.random.Generator(np.random.Philox(seed))
     sampler = CurriculumSampler(order, schedule, rng, gate=profile.curriculum.gate, rates=rates)
     return sampler, schedule
+
+
+def draw_back(profile: Profile, adapter: Path, start: Weights) -> None:
+    """Mix a share of the start into a trained adapter, where the profile asks for it.
+
+    A round leaves that to the whole of the rounds.
+    """
+    share = profile.training.start_share
+    if share and profile.curriculum.round is None:
+        from ccrl_cli.models.mixing import mix_adapters
+
+        mix_adapters([(adapter, 1.0 - share), (start.adapter, share)], adapter)

@@ -6,21 +6,27 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.pipelines.curriculum.plan import planned_steps
+from ccrl_cli.pipelines.curriculum.plan import planned_steps, replayed_prompts, training_order
 from ccrl_cli.pipelines.training.outcome import TrainOutcome
-from ccrl_cli.pipelines.training.task import InputMaker, grpo_settings, policy_spec, reward_weights
+from ccrl_cli.pipelines.training.setup import draw_back
+from ccrl_cli.pipelines.training.task import (
+    InputMaker,
+    grpo_settings,
+    policy_spec,
+    reward_weights,
+    source_inputs,
+)
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.loading import LoadedModel
-    from ccrl_cli.models.weights import Weights
-    from ccrl_cli.pipelines.common.domains import Domain
-    from ccrl_cli.pipelines.labelling.labels import LabelSet
-    from ccrl_cli.reporting import Progress, Reporter
+    from ccrl_cli.pipelines.training.setup import Job
+    from ccrl_cli.reporting import Progress
     from ccrl_cli.store.jsonl import JsonlWriter
     from ccrl_cli.store.runs import RunDirectory
     from ccrl_cli.trainers.base import TrainInput
@@ -29,14 +35,7 @@ if TYPE_CHECKING:
 Pair = tuple[list[int], list[int]]
 
 
-def train_on_labels(
-    profile: Profile,
-    run: RunDirectory,
-    domain: Domain,
-    labels: LabelSet,
-    start: Weights,
-    reporter: Reporter,
-) -> TrainOutcome:
+def train_on_labels(job: Job, run: RunDirectory) -> TrainOutcome:
     """Train the adapter to write the pseudo-labels; as many updates of as many inputs as GRPO.
 
     Entities that abstain are left out of the answers, like negatives: a supervised loss has no
@@ -49,22 +48,28 @@ def train_on_labels(
     from ccrl_cli.trainers.registry import trainer_backend
     from ccrl_cli.trainers.sft import last_whole_step, train_supervised
 
-    loaded = trainer_backend("trl").load(policy_spec(profile, start))
-    inputs = InputMaker(profile, loaded).target(domain, labels)
-    pairs = [
-        (loaded.encode(row.prompt), loaded.encode_answer(row.answer)) for row in inputs.values()
-    ]
+    profile, labels, reporter = job.profile, job.labels, job.reporter
+    loaded = trainer_backend("trl").load(policy_spec(profile, job.begin))
+    maker = InputMaker(profile, loaded)
+    inputs = maker.target(job.domain, labels)
+    chosen = training_order(profile, {key: labels.labels[key].confidence for key in inputs})
+    pairs = _pairs(loaded, [inputs[key] for key in sorted(chosen)])
     if not pairs:
         raise PreconditionError(
-            f"all {len(labels.labels)} inputs have too long a prompt",
+            f"all {len(labels.labels)} inputs are held out or have too long a prompt",
             hint="raise training.max_prompt_tokens",
         )
     num_steps = planned_steps(profile, len(labels.labels))
-    settings = _settings(profile, num_steps)
+    replays = bool(job.variant and job.variant.replays)
+    settings = _settings(profile, num_steps, replays=replays)
     probe = _probe(profile, loaded, inputs, len(labels.labels))
     first = last_whole_step(run.checkpoints_path)
     run.rewind(first)
-    drawn = _drawn(pairs, num_steps * settings.batch_size, settings.seed)
+    replayed = num_steps * replayed_prompts(profile) if replays else 0
+    drawn = _drawn(pairs, num_steps * settings.batch_size - replayed, settings.seed)
+    if replayed:
+        source, _ = source_inputs(profile, maker, replayed, reporter, job.domain.reader)
+        drawn += _drawn(_pairs(loaded, list(source.values())), replayed, settings.seed)
     began = time.perf_counter()
     with (
         closing(run.journal("metrics")) as metrics,
@@ -82,6 +87,7 @@ def train_on_labels(
         )
     seconds = time.perf_counter() - began
     save_adapter(loaded.model, run.adapter_path, base=profile.model.name)
+    draw_back(profile, run.adapter_path, job.start)
     shutil.rmtree(run.checkpoints_path, ignore_errors=True)
     return TrainOutcome(
         adapter=str(run.adapter_path),
@@ -94,6 +100,11 @@ def train_on_labels(
         reportable=labels.reportable,
         counts={"inputs": len(pairs), "invalid_completions": labels.num_invalid},
     )
+
+
+def _pairs(loaded: LoadedModel, rows: Sequence[TrainInput]) -> list[Pair]:
+    """Return the tokens of prompts and answers."""
+    return [(loaded.encode(row.prompt), loaded.encode_answer(row.answer)) for row in rows]
 
 
 _LOGGED = ("loss", "grad_norm", "learning_rate")
@@ -129,13 +140,14 @@ class _Steps:
         self._clock = time.perf_counter()
 
 
-def _settings(profile: Profile, num_steps: int) -> SupervisedSettings:
+def _settings(profile: Profile, num_steps: int, *, replays: bool) -> SupervisedSettings:
+    """Return how labels are trained on; with replay, at the learning rate's shape of GRPO."""
     from math import gcd
 
     from ccrl_cli.trainers.sft import SupervisedSettings
 
     section = profile.training
-    return SupervisedSettings(
+    settings = SupervisedSettings(
         method="lora",
         max_steps=num_steps,
         learning_rate=profile.baselines.sft_learning_rate or section.learning_rate,
@@ -144,6 +156,9 @@ def _settings(profile: Profile, num_steps: int) -> SupervisedSettings:
         save_every_steps=section.save_every_steps,
         seed=derive_seed(profile.run.seed, "trainer") % 2**32,
     )
+    if not replays:
+        return settings
+    return replace(settings, scheduler=section.lr_scheduler, warmup_ratio=section.lr_warmup_ratio)
 
 
 def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:

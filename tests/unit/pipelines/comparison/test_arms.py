@@ -17,7 +17,6 @@ from ccrl_cli.pipelines.comparison.arms import (
     chosen_arms,
     chosen_pairs,
     find_recipe,
-    with_values,
 )
 from ccrl_cli.pipelines.curriculum.plan import plan_schedule, planned_steps, training_order
 
@@ -135,8 +134,7 @@ def test_an_arms_profile_survives_being_written(tmp_path):
     st.floats(0, 1),
 )
 def test_every_trained_arm_has_the_same_budget(prompts, iterations, epochs, pacing, threshold):
-    base = with_values(
-        profile("training.max_steps="),
+    base = profile("training.max_steps=").with_values(
         {
             "training.prompts_per_step": prompts,
             "training.micro_batch_size": 1,
@@ -197,6 +195,6 @@ def test_a_curriculum_of_constant_pacing_is_refused():
 
 def test_with_values_checks_the_whole_profile_again():
     with pytest.raises(ValueError, match="shares must end"):
-        with_values(profile(), {"curriculum.shares": (0.5,)})
+        profile().with_values({"curriculum.shares": (0.5,)})
     with pytest.raises(KeyError):
-        with_values(profile(), {"curriculum.shears": 1})
+        profile().with_values({"curriculum.shears": 1})

@@ -19,7 +19,7 @@ from ccrl_cli.pipelines.comparison.arms import RECIPES, arm_profile, find_recipe
 from ccrl_cli.pipelines.comparison.baselines import variant_of
 from ccrl_cli.pipelines.labelling.labels import load_labels
 from ccrl_cli.pipelines.labelling.oracle import gold_labels
-from ccrl_cli.pipelines.training.train import train
+from ccrl_cli.pipelines.training.train import TrainOptions, train
 from ccrl_cli.records import Completion, Entity, Record
 from ccrl_cli.reporting import NullReporter
 from ccrl_cli.store.completions import CompletionStore
@@ -87,7 +87,7 @@ def given_to_trainer(profile, arm, monkeypatch):
     monkeypatch.setattr(sft, "train_supervised", spy_sft)
     own = arm_profile(profile, arm, 0)
     with pytest.raises(Seen) as seen:
-        train(own, reporter=NullReporter(), variant=variant_of(find_recipe(arm)))
+        train(own, TrainOptions(variant=variant_of(find_recipe(arm))), reporter=NullReporter())
     return seen.value.args
 
 
