@@ -70,22 +70,50 @@ def score_continuations(
 
 def _tokenise(loaded: LoadedModel, requests: Sequence[ScoringRequest]) -> Iterator[_Job]:
     """Yield each request in tokens, cut where its prompt and its continuations part."""
-    texts = [
-        text
-        for request in requests
-        for text in (request.prompt, *(request.prompt + after for after in request.continuations))
-    ]
-    if not texts:
-        return
-    # One call: the tokenizer works on all texts at once.
-    encoded = iter(loaded.tokenizer(texts, add_special_tokens=False)["input_ids"])
-    for number, request in enumerate(requests):
-        prompt = list(next(encoded))
-        wholes = [list(next(encoded)) for _ in request.continuations]
+    for number, (prompt, wholes) in enumerate(_encode(loaded.tokenizer, requests)):
         shared = min([len(prompt), *(_num_shared(prompt, whole) for whole in wholes)])
         if shared < 2:
             raise ValueError("a prompt and its continuation share fewer than two tokens")
         yield _Job(number, prompt[: shared - 1], [whole[shared - 1 :] for whole in wholes])
+
+
+def _encode(
+    tokenizer: Any, requests: Sequence[ScoringRequest]
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Yield each prompt in tokens, and each of its continuations together with it.
+
+    A chat prompt ends a few characters after a special token, at which a tokenizer cuts its text:
+    so the continuations are encoded from there on, not with the whole prompt each. Where the first
+    one shows that the pieces do not add up to the whole, they are.
+    """
+    specials = tuple(tokenizer.all_special_tokens)
+    tails = [_after_last(request.prompt, specials) for request in requests]
+    texts: list[str] = []
+    for request, tail in zip(requests, tails, strict=True):
+        texts += (request.prompt, tail, request.prompt + "".join(request.continuations[:1]))
+        texts += (tail + after for after in request.continuations)
+    if not texts:
+        return
+    # One call: the tokenizer works on all texts at once.
+    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    for request, tail in zip(requests, tails, strict=True):
+        prompt, end, first = (list(next(encoded)) for _ in range(3))
+        ends = [list(next(encoded)) for _ in request.continuations]
+        head = prompt[: len(prompt) - len(end)] if tail else prompt
+        if [*head, *end] == prompt and [first] == [[*head, *each] for each in ends[:1]]:
+            yield prompt, [[*head, *each] for each in ends]
+            continue
+        wholes = [request.prompt + after for after in request.continuations]
+        yield (
+            prompt,
+            [list(ids) for ids in tokenizer(wholes, add_special_tokens=False)["input_ids"]],
+        )
+
+
+def _after_last(prompt: str, specials: Sequence[str]) -> str:
+    """Return what follows the last special token of a prompt; all of it without one."""
+    places = [(prompt.rfind(token), len(token)) for token in specials if token]
+    return prompt[max((at + length for at, length in places if at >= 0), default=0) :]
 
 
 def _num_shared(prompt: list[int], whole: list[int]) -> int:

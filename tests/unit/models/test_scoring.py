@@ -14,6 +14,8 @@ from ccrl_cli.models.scoring import ScoringRequest, score_continuations  # noqa:
 class Letters:
     """A tokenizer of one token a character, with the calls that scoring makes."""
 
+    all_special_tokens = ("<e>",)
+
     def __call__(self, texts, add_special_tokens=False):
         if isinstance(texts, str):
             return {"input_ids": [ord(c) % 96 for c in texts]}
@@ -95,3 +97,36 @@ def test_continuations_that_merge_with_the_prompt_are_cut_earlier():
     # Both are scored from "xyz" on, where the tokens part.
     assert merged == pytest.approx(plain(loaded, "xyz", "ab"), abs=1e-4)
     assert apart == pytest.approx(plain(loaded, "xyz", "ac"), abs=1e-4)
+
+
+class Counted(Letters):
+    """Counts the characters that it is given; `<e>` is one token, at which it cuts a text."""
+
+    def __init__(self, begin=""):
+        self.begin = begin
+        self.characters = 0
+
+    def __call__(self, texts, add_special_tokens=False):
+        many = [texts] if isinstance(texts, str) else texts
+        self.characters += sum(map(len, many))
+        ids = [[ord(c) % 96 for c in self.begin + text.replace("<e>", "|")] for text in many]
+        return {"input_ids": ids[0] if isinstance(texts, str) else ids}
+
+
+CHAT = ScoringRequest("a chat prompt of some length<e>ok ", ("one", "two", "three", "four"))
+
+
+def test_a_long_prompt_is_not_tokenised_again_for_every_continuation():
+    counted = Counted()
+    loaded = LoadedModel(tiny(), counted, (1,), 0, "float32", "cpu")
+    (found,) = score_continuations(loaded, [CHAT])
+    assert counted.characters < 3 * len(CHAT.prompt)
+    expected = [plain(loaded, CHAT.prompt, after) for after in CHAT.continuations]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_tokenizer_that_begins_every_text_alike_is_given_whole_texts():
+    loaded = LoadedModel(tiny(), Counted(begin="_"), (1,), 0, "float32", "cpu")
+    (found,) = score_continuations(loaded, [CHAT])
+    expected = [plain(loaded, CHAT.prompt, after) for after in CHAT.continuations]
+    assert found == pytest.approx(expected, abs=1e-4)
