@@ -28,7 +28,13 @@ _DATA_SETS = (("data", "source"), ("data", "target"))
 _OF_ONE_SET = ("name", "path", "labels", "train_split", "dev_split", "test_split")
 
 TABLES: frozenset[Key] = frozenset(
-    {("data", "type_names"), ("prompt", "paraphrases"), ("confidence", "weights")}
+    {
+        ("data", "type_names"),
+        ("data", "type_descriptions"),
+        ("prompt", "paraphrases"),
+        ("confidence", "weights"),
+        ("confidence", "type_paraphrases"),
+    }
 )
 """Keys whose value is a table with names of the user's choice."""
 

@@ -14,6 +14,7 @@ from ccrl_cli.config.base import (
     PositiveShare,
     Section,
     Share,
+    Text,
     repeated,
 )
 
@@ -67,6 +68,17 @@ class Confidence(Section):
         description="How type_posterior asks for a type: by the next words of an answer to the "
         "prompt (for warmed-up models), or by a short question (for chat models).",
     )
+    type_questions: Count = Field(
+        default=1,
+        description="Times the type of each span is asked for; the answers are averaged. The first "
+        "lists the types as the prompt does, each further one in another order and under the next "
+        "names of type_paraphrases.",
+    )
+    type_paraphrases: dict[Text, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Type identifier -> its names in the second, third, ... question; where there "
+        "is none left, its prompt name.",
+    )
     type_prior: Literal["matching", "content_free"] = Field(
         default="matching",
         description="The type prior that is taken off type scores: by prior matching, in part "
@@ -76,6 +88,11 @@ class Confidence(Section):
         default=0.75,
         description="Share of the prior that prior matching takes off: 1 makes all types equally "
         "frequent, 0 takes nothing off.",
+    )
+    unseen_type_bonus: NonNegative = Field(
+        default=0.0,
+        description="Nats by which types that the source domain does not have are favoured: a "
+        "model taught `person` says it of a politician too. 0 favours none.",
     )
     calibrator: Literal["none", "temperature", "platt", "isotonic"] = Field(
         default="none",

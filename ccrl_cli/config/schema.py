@@ -158,6 +158,11 @@ class Data(Section):
         default_factory=dict,
         description="Type identifier -> name in prompts; reversible.",
     )
+    type_descriptions: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="Type identifier -> what it covers, in one line: shown by the prompt template "
+        "instruct and by type_question = question.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -69,6 +69,24 @@ def type_posterior(logprobs_st: ArrayLike, prior_t: ArrayLike) -> FloatArray:
     return np.asarray(scores / scores.sum(axis=1, keepdims=True))
 
 
+def mean_scores(asked: Sequence[Sequence[SpanScore]]) -> tuple[SpanScore, ...]:
+    """Return the mean log-probabilities of spans that were asked for several times.
+
+    One way to ask is one draw of what the order of a list and the choice of a name add to every
+    score. The softmax of the mean is the geometric mean of the posteriors.
+
+    Args:
+        asked: for each way to ask, the same S spans with their T log-probabilities.
+
+    Raises:
+        ValueError: the ways have different spans.
+    """
+    return tuple(
+        SpanScore(same[0].text, tuple(np.mean([s.logprobs for s in same], axis=0).tolist()))
+        for same in zip(*asked, strict=True)
+    )
+
+
 def matched_prior(logprobs_st: ArrayLike, strength: float) -> FloatArray:
     """Return the prior that makes types equally frequent over many spans, or a share of it.
 

@@ -34,6 +34,8 @@ class PromptTemplate:
         system: system message; never empty, because chat templates put their own text there.
         user: user message with the placeholders ``{types}`` and ``{text}``.
         separator: what stands between two type names.
+        describes: whether the list of types is followed by what they cover, a line a type, where
+            that is known; plays no part in the digest, as the descriptions have their own.
     """
 
     name: str
@@ -41,11 +43,14 @@ class PromptTemplate:
     system: str
     user: str
     separator: str = ", "
+    describes: bool = False
 
     @property
     def digest(self) -> str:
         """16 hex digits over the wording, the version and the way texts are shown."""
-        return digest({**asdict(self), "rendering": _RENDERING})
+        wording = asdict(self)
+        del wording["describes"]
+        return digest({**wording, "rendering": _RENDERING})
 
 
 COMPACT = PromptTemplate(
@@ -73,6 +78,7 @@ INSTRUCT = PromptTemplate(
         " if there is none."
     ),
     user="Requested types: {types}\nText: {text}\nJSON list:",
+    describes=True,
 )
 
 TEMPLATES: Mapping[str, PromptTemplate] = {t.name: t for t in (COMPACT, INSTRUCT)}
@@ -161,13 +167,27 @@ def render(
     """
     if order is not None and sorted(order) != sorted(types):
         raise ValueError(f"{list(order)} is not an order of {list(types)}")
+    listed = list(order or types)
+    described = described_types(listed, names) if template.describes else ""
     values = {
-        "types": template.separator.join(names.name(t) for t in (order or types)),
+        "types": template.separator.join(names.name(t) for t in listed) + described,
         "text": shown(text, special_tokens),
     }
     # One pass: a placeholder inside the text is never filled in.
     user = _PLACEHOLDER.sub(lambda match: values[match.group(1)], template.user)
     return [{"role": "system", "content": template.system}, {"role": "user", "content": user}]
+
+
+def described_types(types: Sequence[str], names: TypeNames) -> str:
+    """Return what types cover, a line each after a heading; nothing if none is described.
+
+    Args:
+        types: type identifiers in the order to list them.
+        names: their prompt names and descriptions.
+    """
+    covered = dict(names.descriptions)
+    lines = [f"- {names.name(t)}: {covered[t]}" for t in types if t in covered]
+    return "\n".join(["\nWhat they cover:", *lines]) if lines else ""
 
 
 def answer(
@@ -279,7 +299,8 @@ def augment_types(
                 name = others[int(rng.random() * len(others))]
                 taken.add(fold_name(name))
         pairs.append((identifier, name))
-    return AugmentedTypes(tuple(kept), TypeNames(tuple(pairs)))
+    shown_names = TypeNames(tuple(pairs), descriptions=names.descriptions)
+    return AugmentedTypes(tuple(kept), shown_names)
 
 
 def _other_names(identifier: str, name: str, settings: TypeAugmentation) -> list[str]:

@@ -16,6 +16,7 @@ from ccrl_cli.errors import DataError
 UNLISTABLE = re.compile(r"[,;\"\x00-\x1f\x7f\x85\u2028\u2029]")
 """What a name in a comma-separated list cannot hold."""
 
+_LINE_BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _SEPARATORS = re.compile(r"[\s_\-/]+")
 
 
@@ -34,10 +35,12 @@ class TypeNames:
             case, so a name leads back to one identifier. Build it with :meth:`build`.
         aliases: (identifier, further name): paraphrases, under which :meth:`renamed` may list a
             type. They lead back to one identifier as well.
+        descriptions: (identifier, what the type covers, in one line), for types that have one.
     """
 
     pairs: tuple[tuple[str, str], ...]
     aliases: tuple[tuple[str, str], ...] = ()
+    descriptions: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -46,6 +49,12 @@ class TypeNames:
             if identifier in identifiers:
                 raise DataError(f"type {identifier!r} is listed twice", hint="list each type once")
             identifiers.add(identifier)
+        for identifier, text in self.descriptions:
+            if not text.strip() or _LINE_BREAK.search(text):
+                raise DataError(
+                    f"the description of type {identifier!r} is not one line: {text!r}",
+                    hint=f'write it in one line: [data.type_descriptions] "{identifier}" = "..."',
+                )
         for identifier, name in (*self.pairs, *self.aliases):
             if not name.strip() or UNLISTABLE.search(name):
                 raise DataError(
@@ -66,6 +75,7 @@ class TypeNames:
         types: Iterable[str],
         overrides: Mapping[str, str] | None = None,
         paraphrases: Mapping[str, Sequence[str]] | None = None,
+        descriptions: Mapping[str, str] | None = None,
     ) -> TypeNames:
         """Name each type: by an override, else by :func:`readable`.
 
@@ -74,6 +84,7 @@ class TypeNames:
             overrides: identifier to prompt name; those of other types are left aside, because
                 one table serves the source and the target types.
             paraphrases: identifier to further names; those of other types are left aside.
+            descriptions: identifier to what it covers; those of other types are left aside.
 
         Raises:
             DataError: a name is blank, cannot stand in a list, or is shared by two types.
@@ -82,7 +93,12 @@ class TypeNames:
         listed = tuple(types)
         pairs = tuple((t, chosen[t] if t in chosen else readable(t)) for t in listed)
         others = paraphrases or {}
-        return cls(pairs, tuple((t, name) for t in listed for name in others.get(t, ())))
+        meant = descriptions or {}
+        return cls(
+            pairs,
+            aliases=tuple((t, name) for t in listed for name in others.get(t, ())),
+            descriptions=tuple((t, meant[t]) for t in listed if t in meant),
+        )
 
     @cached_property
     def by_identifier(self) -> Mapping[str, str]:
@@ -107,7 +123,8 @@ class TypeNames:
     def digest(self) -> str:
         """16 hex digits over the names; the order of the types does not matter."""
         names: list[object] = [*sorted(self.pairs)]
-        return digest(names + [["aliases", *sorted(self.aliases)]] * bool(self.aliases))
+        further = {"aliases": self.aliases, "descriptions": self.descriptions}
+        return digest(names + [[name, *sorted(pairs)] for name, pairs in further.items() if pairs])
 
     def name(self, identifier: str) -> str:
         """Return the prompt name of a type; KeyError if the type is not listed."""
@@ -127,17 +144,33 @@ class TypeNames:
             seed: from ``core.seeds.derive_seed``.
         """
         rng = random.Random(seed)  # only random() is promised to stay the same across versions
-        others: dict[str, list[str]] = {}
-        for identifier, name in self.aliases:
-            others.setdefault(identifier, []).append(name)
         pairs = []
         for identifier, name in self.pairs:
             chance, choice = rng.random(), rng.random()
-            found = others.get(identifier, [])
+            found = self._aliases_of.get(identifier, [])
             if found and chance < rate:
                 name = found[int(choice * len(found))]
             pairs.append((identifier, name))
-        return TypeNames(tuple(pairs))
+        return TypeNames(tuple(pairs), descriptions=self.descriptions)
+
+    def replaced(self, names: Mapping[str, str]) -> TypeNames:
+        """Return the same types under other prompt names, without aliases.
+
+        Args:
+            names: identifier to its new name; types that are not in it keep theirs.
+
+        Raises:
+            DataError: a name is blank, cannot stand in a list, or is shared by two types.
+        """
+        pairs = tuple((t, names.get(t, name)) for t, name in self.pairs)
+        return TypeNames(pairs, descriptions=self.descriptions)
+
+    @cached_property
+    def _aliases_of(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for identifier, name in self.aliases:
+            found.setdefault(identifier, []).append(name)
+        return found
 
 
 def readable(identifier: str) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from ccrl_cli.data.prompts import PromptTemplate, render, shown
+from ccrl_cli.data.prompts import PromptTemplate, described_types, render, shown
 from ccrl_cli.data.type_names import TypeNames
 
 Messages = list[dict[str, str]]
@@ -40,8 +40,9 @@ class TypePrompt:
     Attributes:
         question: ``answer`` or ``question``.
         template: the wording of the first prompt.
-        types: T type identifiers, in the order in which they are listed and scored.
+        types: T type identifiers, in the order in which they are scored.
         names: their prompt names.
+        order: the same identifiers in the order in which they are listed; None: as in `types`.
         special_tokens: control tokens of the model's tokenizer.
         end: text that ends an answer; read by ``question``.
     """
@@ -52,6 +53,7 @@ class TypePrompt:
     names: TypeNames
     special_tokens: Collection[str] = ()
     end: str = ""
+    order: Sequence[str] | None = None
 
     def ask(self, text: str, spans: Sequence[str]) -> list[TypeQuestion]:
         """Return the prompts that score each span under each type, in that order.
@@ -73,7 +75,12 @@ class TypePrompt:
 
     def _begun_answer(self, text: str, spans: Sequence[str]) -> list[TypeQuestion]:
         messages = render(
-            self.template, text, self.types, self.names, special_tokens=self.special_tokens
+            self.template,
+            text,
+            self.types,
+            self.names,
+            self.order,
+            special_tokens=self.special_tokens,
         )
         continuations = tuple(
             f'[{{"text": {self._quoted(span)}, "type": {self._quoted(self.names.name(kind))}}}'
@@ -83,7 +90,8 @@ class TypePrompt:
         return [TypeQuestion(messages, continuations)]
 
     def _plain_question(self, text: str, spans: Sequence[str]) -> list[TypeQuestion]:
-        listed = ", ".join(self.names.name(kind) for kind in self.types)
+        order = self.order or self.types
+        listed = ", ".join(map(self.names.name, order)) + described_types(order, self.names)
         answers = tuple(self.names.name(kind) + self.end for kind in self.types)
         questions = []
         for span in spans:

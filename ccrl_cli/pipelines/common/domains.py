@@ -208,7 +208,9 @@ def load_domain(profile: Profile, role: Role, reader: SplitReader | None = None)
         spec=spec,
         limits={"train": section.max_train_samples, "test": section.max_test_samples},
         labels=head.labels,
-        names=TypeNames.build(head.labels, overrides, profile.prompt.paraphrases),
+        names=TypeNames.build(
+            head.labels, overrides, profile.prompt.paraphrases, profile.data.type_descriptions
+        ),
         template=get_template(profile.prompt.template),
         shuffle_types=profile.prompt.shuffle_types,
         run_seed=profile.run.seed,

@@ -39,6 +39,8 @@ def warmup_digest(profile: Profile) -> str:
     keys = ["model", "warmup", "prompt.template", "prompt.paraphrases", "run.seed"]
     keys += ["data.source", "data.type_names"]
     keys += [f"data.target.{name}" for name in ("name", "path", "test_split")]  # held out
+    if profile.data.type_descriptions:
+        keys.append("data.type_descriptions")
     if profile.warmup.method == "lora":
         keys.append("training.lora_target_modules")
     return section_digest(profile, *keys, without=["model.trained_adapter"])

@@ -24,7 +24,7 @@ from ccrl_cli.pipelines.evaluation.prediction import Answer
 from ccrl_cli.pipelines.generation.type_scores import ScoreFile, fill_scores
 from ccrl_cli.pipelines.labelling.labels import LabelSet, label_samples, make_labeller
 from ccrl_cli.pipelines.labelling.samples import SampleSet
-from ccrl_cli.pipelines.labelling.type_evidence import TypeEvidence, spans_of, weigh_scores
+from ccrl_cli.pipelines.labelling.type_evidence import Prior, TypeEvidence, spans_of, weigh_scores
 from ccrl_cli.records import Completion, Example, Parse, Record
 from ccrl_cli.store.completions import CompletionStore
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from ccrl_cli.reporting import Reporter
 
 Decode = Literal["greedy", "typed", "vote", "majority"]
-
-Prior = tuple[float, ...] | Literal["content_free"] | None
-"""A type prior that was fitted before, or None: it is fitted on the very spans that are decoded."""
 
 
 def is_sampled(decode: Decode) -> bool:
@@ -158,8 +155,6 @@ def _evidence(task: Task, found: SampleSet, reporter: Reporter) -> TypeEvidence 
     fill_scores(place, texts, spans, lambda: task.answerer.asker(task.domain), reporter)
     known = place.read()
     scores = {key: known[key] for key in spans}
-    if task.prior == "content_free":
-        return TypeEvidence(scores, None)
     return weigh_scores(task.profile, task.domain, scores, task.prior)
 
 

@@ -20,7 +20,6 @@ from ccrl_cli.pipelines.common.domains import Domain, load_domain
 from ccrl_cli.pipelines.common.weights import find_weights
 from ccrl_cli.pipelines.evaluation.answerer import Answerer
 from ccrl_cli.pipelines.evaluation.decoding import (
-    Prior,
     Task,
     WorkFiles,
     decode_sentences,
@@ -28,7 +27,7 @@ from ccrl_cli.pipelines.evaluation.decoding import (
 )
 from ccrl_cli.pipelines.evaluation.prediction import Answer, Prediction, place_answer
 from ccrl_cli.pipelines.generation.backends import prepare_model
-from ccrl_cli.pipelines.labelling.type_evidence import score_identity, weigh_scores
+from ccrl_cli.pipelines.labelling.type_evidence import Prior, score_identity, weigh_scores
 from ccrl_cli.records import Entity, Example
 from ccrl_cli.store.type_scores import read_type_scores, type_scores_path
 
@@ -149,7 +148,12 @@ def _domain(profile: Profile, types: tuple[str, ...]) -> Domain:
         spec=DatasetSpec(profile.data.target.reference),
         limits={},
         labels=types,
-        names=TypeNames.build(types, profile.data.type_names, profile.prompt.paraphrases),
+        names=TypeNames.build(
+            types,
+            profile.data.type_names,
+            profile.prompt.paraphrases,
+            profile.data.type_descriptions,
+        ),
         template=get_template(profile.prompt.template),
         shuffle_types=profile.prompt.shuffle_types,
         run_seed=profile.run.seed,
@@ -184,7 +188,7 @@ def _prior(profile: Profile, domain: Domain) -> Prior:
     path = type_scores_path(profile.store_path)
     scores = read_type_scores(path, profile.model.name, score_identity(profile, domain))
     evidence = weigh_scores(profile, domain, scores)
-    return evidence.prior if scores and evidence.prior else "content_free"
+    return evidence.prior if scores else "content_free"
 
 
 def _pieces(text: str, limit: int) -> list[_Piece]:

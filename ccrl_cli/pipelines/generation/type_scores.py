@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ccrl_cli.core.type_evidence import (
     CONTENT_FREE,
     SpanScore,
+    mean_scores,
 )
 from ccrl_cli.data.type_prompts import TypePrompt
 from ccrl_cli.generators.registry import SERVERS
@@ -23,7 +24,7 @@ from ccrl_cli.pipelines.labelling.type_evidence import (
     lacks_spans,
     score_identity,
     spans_of,
-    type_prompt,
+    type_prompts,
 )
 from ccrl_cli.store.jsonl import JsonlWriter
 from ccrl_cli.store.type_scores import TypeScores, read_type_scores, type_scores_path
@@ -222,7 +223,7 @@ class TypeAsker:
     def __init__(self, profile: Profile, domain: Domain, loaded: LoadedModel) -> None:
         self._loaded = loaded
         tokenizer = loaded.tokenizer
-        self._prompt = type_prompt(
+        self._prompts = type_prompts(
             profile, domain, tuple(tokenizer.all_special_tokens), str(tokenizer.eos_token)
         )
         self._rows = profile.generation.batch_size * len(domain.labels)
@@ -240,7 +241,11 @@ class TypeAsker:
         return dict(zip(texts, scores, strict=True))
 
     def _score(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[SpanScore, ...]]:
-        return score_spans(self._loaded, self._prompt, asked, batch_rows=self._rows)
+        ways = [
+            score_spans(self._loaded, prompt, asked, batch_rows=self._rows)
+            for prompt in self._prompts
+        ]
+        return [mean_scores(scores) for scores in zip(*ways, strict=True)]
 
 
 def score_spans(

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.placing import view_for
-from ccrl_cli.core.type_evidence import chosen_types, matched_prior, posteriors, spans_to_score
+from ccrl_cli.core.seeds import derive_seed
+from ccrl_cli.core.type_evidence import (
+    chosen_types,
+    favour_untaught,
+    matched_prior,
+    posteriors,
+    spans_to_score,
+)
+from ccrl_cli.data.prompts import type_order
+from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.data.type_prompts import TypePrompt
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.pipelines.common.domains import Domain
+from ccrl_cli.pipelines.common.domains import Domain, load_domain
 from ccrl_cli.pipelines.labelling.samples import SampleSet
+from ccrl_cli.records import content_id
 from ccrl_cli.store.type_scores import TypeScores, read_type_scores, type_scores_path
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.records import Example, Parse
+
+
+Prior = tuple[float, ...] | Literal["content_free", "matching"] | None
+"""A type prior that was fitted before, the name of one to fit, or None: the profile's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +43,23 @@ class TypeEvidence:
 
     Attributes:
         scores: by input id.
-        prior: (T,) the prior that all inputs share; None: the content-free prior of
-            each input.
+        prior: (T,) nats that are taken off all of them.
     """
 
     scores: Mapping[str, TypeScores]
-    prior: tuple[float, ...] | None
+    prior: tuple[float, ...]
 
     def posteriors(self, parses: Mapping[str, Sequence[Parse]]) -> dict[str, PosteriorOf]:
         """Return the posteriors of what completions state, by input, as a labeller takes them."""
         return {
-            key: posteriors(
-                record.spans, self.prior or record.content_free, record.types, parses[key]
-            )
+            key: posteriors(record.spans, self.prior, record.types, parses[key])
             for key, record in self.scores.items()
         }
 
     def chosen_types(self) -> dict[str, dict[str, str]]:
         """Return the type of highest posterior of each span (normalised text), by input."""
         return {
-            key: chosen_types(record.spans, self.prior or record.content_free, record.types)
+            key: chosen_types(record.spans, self.prior, record.types)
             for key, record in self.scores.items()
         }
 
@@ -67,24 +78,66 @@ def weigh_scores(
     profile: Profile,
     domain: Domain,
     scores: Mapping[str, TypeScores],
-    prior: Sequence[float] | None = None,
+    prior: Prior = None,
 ) -> TypeEvidence:
     """Return scores as evidence: with the prior that the profile takes off them.
 
     Args:
-        profile: says which prior.
-        domain: whose types.
+        profile: the profile.
+        domain: whose types were asked for.
         scores: by input id.
-        prior: (T,) a prior that was fitted before, on other spans; None: fit it on these.
+        prior: (T,) a prior that was fitted before, as :attr:`TypeEvidence.prior` gave it, so that
+            single sentences can be weighed; ``content_free`` takes that in place of matching; None
+            fits on these scores what the profile says.
+
+    Raises:
+        PreconditionError: the types of the source are not known, and they are asked for.
     """
+    if prior is None:
+        prior = profile.confidence.type_prior
+    if isinstance(prior, str):
+        prior = _fitted_prior(profile, domain, scores, prior)
+    return TypeEvidence(scores, prior)
+
+
+def _fitted_prior(
+    profile: Profile, domain: Domain, scores: Mapping[str, TypeScores], kind: str
+) -> tuple[float, ...]:
     section = profile.confidence
-    if section.type_prior == "content_free":
-        return TypeEvidence(scores, None)
-    if prior is not None:
-        return TypeEvidence(scores, tuple(prior))
-    rows = [span.logprobs for record in scores.values() for span in record.spans]
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(domain.labels))
-    return TypeEvidence(scores, tuple(matched_prior(table, section.prior_matching).tolist()))
+    if kind == "content_free":
+        # Asked of one model in one wording, every input has the same.
+        blank = np.zeros(len(domain.labels))
+        prior = next((np.array(record.content_free) for record in scores.values()), blank)
+    else:
+        rows = [span.logprobs for record in scores.values() for span in record.spans]
+        table = np.array(rows, dtype=np.float64).reshape(-1, len(domain.labels))
+        prior = matched_prior(table, section.prior_matching)
+    if section.unseen_type_bonus:
+        taught = taught_types(profile, domain)
+        prior = favour_untaught(prior, domain.labels, taught, section.unseen_type_bonus)
+    return tuple(prior.tolist())
+
+
+def taught_types(profile: Profile, domain: Domain) -> frozenset[str]:
+    """Return the types of a domain that the source domain has as well, by their prompt names.
+
+    Raises:
+        PreconditionError: the profile does not list the types of the source, and it is not there.
+    """
+    listed = profile.data.source.labels
+    if listed is not None:
+        source = TypeNames.build(listed, profile.data.type_names)
+    else:
+        try:
+            source = load_domain(profile, "source", domain.reader).names
+        except PreconditionError as error:
+            raise PreconditionError(
+                f"which types are new is told by those of the source: {error.message}",
+                hint="list them in data.source.labels, or set confidence.unseen_type_bonus = 0",
+            ) from error
+    return frozenset(
+        label for label in domain.labels if source.identifier(domain.names.name(label)) is not None
+    )
 
 
 def _load(profile: Profile, domain: Domain, found: SampleSet) -> dict[str, TypeScores]:
@@ -124,23 +177,45 @@ def spans_of(
     }
 
 
-def type_prompt(
+def type_prompts(
     profile: Profile, domain: Domain, special_tokens: Sequence[str] = (), end: str = ""
-) -> TypePrompt:
-    """Return how a profile asks for types."""
-    return TypePrompt(
-        question=profile.confidence.type_question,
-        template=domain.template,
-        types=domain.labels,
-        names=domain.names,
-        special_tokens=special_tokens,
-        end=end,
+) -> tuple[TypePrompt, ...]:
+    """Return the ways in which a profile asks for types; the first is as the prompt lists them."""
+    return tuple(
+        TypePrompt(
+            question=profile.confidence.type_question,
+            template=domain.template,
+            types=domain.labels,
+            names=_names(profile, domain, number),
+            special_tokens=special_tokens,
+            end=end,
+            order=_order(domain.labels, number),
+        )
+        for number in range(profile.confidence.type_questions)
     )
+
+
+def _names(profile: Profile, domain: Domain, number: int) -> TypeNames:
+    """Return the names of the types in a question; the first has the prompt's."""
+    others = profile.confidence.type_paraphrases
+    names = {t: found[number - 1] for t, found in others.items() if number <= len(found)}
+    return domain.names.replaced(names if number else {})
+
+
+def _order(labels: Sequence[str], number: int) -> tuple[str, ...]:
+    if number == 0:
+        return tuple(labels)
+    return type_order(labels, derive_seed(0, "type-question", number))
 
 
 def score_identity(profile: Profile, domain: Domain) -> dict[str, Any]:
     """Return what scores depend on besides the weights; known without any ML package."""
-    return {"prompt": type_prompt(profile, domain).digest(), "labels": domain.labels_digest}
+    prompts = type_prompts(profile, domain)
+    prompt = prompts[0].digest()
+    if len(prompts) > 1:
+        asked = [f"{'|'.join(p.order or ())}#{p.names.digest}" for p in prompts]
+        prompt = content_id("\n".join([prompt, *asked]))
+    return {"prompt": prompt, "labels": domain.labels_digest}
 
 
 def lacks_spans(record: TypeScores, spans: Sequence[str]) -> bool:

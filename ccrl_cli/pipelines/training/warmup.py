@@ -193,7 +193,11 @@ def _labelled(
     ]
     for spec in specs:
         split = reader.load(spec, "train")
-        names = TypeNames.build(split.labels, {**split.type_names, **profile.data.type_names})
+        names = TypeNames.build(
+            split.labels,
+            {**split.type_names, **profile.data.type_names},
+            descriptions=profile.data.type_descriptions,
+        )
         kept, _ = without_duplicates(split.examples, held_out)
         rows += [(example, names) for example in kept if example.gold is not None]
         digests[spec.source] = split.digest

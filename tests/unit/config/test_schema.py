@@ -47,8 +47,11 @@ def test_defaults_of_the_documented_keys():
         "models": (),
         "type_rule": "votes",
         "type_question": "answer",
+        "type_questions": 1,
+        "type_paraphrases": {},
         "type_prior": "matching",
         "prior_matching": 0.75,
+        "unseen_type_bonus": 0.0,
         "calibrator": "none",
     }
     assert made.curriculum.shares == (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -8,7 +8,7 @@ import pytest
 
 from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.alignment import Aligner, tokenize
-from ccrl_cli.core.type_evidence import SpanScore, favour_untaught, type_posterior
+from ccrl_cli.core.type_evidence import SpanScore, favour_untaught, mean_scores, type_posterior
 from ccrl_cli.core.typed_labels import entity_confidence, in_text, typed_label
 from ccrl_cli.records import Entity, Example, Parse, PseudoLabel
 
@@ -31,6 +31,17 @@ def test_untaught_types_gain_odds():
     assert type_posterior(logprobs, prior)[0].tolist() == pytest.approx(
         [0.6 / 2.2, 1.2 / 2.2, 0.4 / 2.2]
     )
+
+
+def test_ways_to_ask_are_averaged_in_nats():
+    # sqrt(0.5 x 0.2) : sqrt(0.25 x 0.4) : sqrt(0.25 x 0.4) are equal: two ways that disagree.
+    (mean,) = mean_scores([[score("Ada", 0.5, 0.25, 0.25)], [score("Ada", 0.2, 0.4, 0.4)]])
+    assert mean.text == "Ada"
+    assert type_posterior([mean.logprobs], [0.0] * 3)[0].tolist() == pytest.approx([1 / 3] * 3)
+    one = score("Ada", 0.5, 0.25, 0.25)
+    assert mean_scores([[one]]) == (one,)
+    with pytest.raises(ValueError, match="shorter"):
+        mean_scores([[one], []])
 
 
 @pytest.mark.parametrize("taught", [(), TYPES])

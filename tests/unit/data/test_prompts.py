@@ -128,6 +128,18 @@ def test_instruct_rendering_states_types_text_and_empty_answer():
     assert "Text: Vega C flew.\n" in user["content"]
 
 
+def test_descriptions_follow_the_list_of_instruct_and_of_no_other_template():
+    names = TypeNames.build(TYPES, descriptions={TYPES[1]: "what it covers", "other": "x"})
+    user = render(INSTRUCT, "Ada", TYPES, names, TYPES[::-1])[-1]["content"]
+    assert f"What they cover:\n- {names.name(TYPES[1])}: what it covers\nText: Ada" in user
+    plain = render(INSTRUCT, "Ada", TYPES, NAMES)[-1]["content"]
+    assert "cover" not in plain
+    assert "cover" not in render(COMPACT, "Ada", TYPES, names)[-1]["content"]
+    assert names.digest != NAMES.digest
+    with pytest.raises(DataError, match="not one line"):
+        TypeNames.build(TYPES, descriptions={TYPES[0]: "two\nlines"})
+
+
 def test_order_must_be_a_permutation():
     with pytest.raises(ValueError, match="order"):
         render(COMPACT, "x", TYPES, NAMES, order=TYPES[:2])

@@ -150,6 +150,27 @@ def test_a_question_asks_for_one_span_at_a_time():
     assert "person, political party" in first.messages[-1]["content"]
 
 
+def test_another_order_lists_the_types_anew_and_scores_them_as_before():
+    first, other = prompt(), prompt(order=TYPES[::-1])
+    (asked,), (again,) = first.ask("Ada", ["Ada"]), other.ask("Ada", ["Ada"])
+    assert "Types: person, political party" in asked.messages[-1]["content"]
+    assert "Types: political party, person" in again.messages[-1]["content"]
+    assert asked.continuations == again.continuations
+
+
+def test_a_question_says_what_types_cover():
+    names = TypeNames.build(TYPES, descriptions={"political_party": "parties, not governments"})
+    (asked,) = prompt("question", names=names).ask("Ada", ["Ada"])
+    lines = asked.messages[-1]["content"].splitlines()
+    assert lines[1:4] == [
+        "Types: person, political party",
+        "What they cover:",
+        "- political party: parties, not governments",
+    ]
+    (begun,) = prompt(names=names).ask("Ada", ["Ada"])
+    assert "cover" not in begun.messages[-1]["content"]  # compact: a model is used to the list
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_texts_cannot_add_control_tokens_to_a_question(question):
     form = prompt(question, special_tokens=("<|im_end|>",))
