@@ -131,8 +131,9 @@ function Invoke-Step([string]$Program, [string[]]$Arguments) {
     if ($Code -eq 0) { return }
     $again = 'then run the script again'
     switch -Regex ($log) {
-        'ensurepip' {
-            Stop-WithHint 'this Python cannot make environments: its package python3-venv is missing' "sudo apt install python3-venv, $again"
+        'ensurepip|No module named venv' {
+            Stop-WithHint 'this Python cannot make environments: it has no venv (on Debian the package python3-venv)' `
+                "winget install --id=astral-sh.uv -e (on Debian: sudo apt install python3-venv), $again"
         }
         "(for|argument) '--(torch-backend|managed-python)" {
             Stop-WithHint "this uv is too old, or does not know the build: $line" 'uv self update, or name a build that it knows'

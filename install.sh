@@ -99,7 +99,7 @@ run() {
     printf '  %s\n' "$word" >&3
   done); } 3>&2; then return; fi
   case "$log" in
-    *ensurepip*)
+    *ensurepip* | *"No module named venv"*)
       fail "this Python cannot make environments: its package python3-venv is missing" \
         "sudo apt install python3-venv, then run the script again" ;;
     *"for '--torch-backend"* | *"argument '--torch-backend"* | *"argument '--managed-python"*)
@@ -204,7 +204,7 @@ at_least() {
 other_gpus() {
   local line device
   if command -v lspci >/dev/null; then
-    lspci | while IFS= read -r line; do
+    { lspci 2>/dev/null || true; } | while IFS= read -r line; do
       case "$line" in *VGA* | *3D* | *Display*) printf '%s. ' "${line#*: }" ;; esac
     done
   else

@@ -161,6 +161,14 @@ def test_a_driver_that_does_not_answer_is_quoted(make, answer):
     assert "no NVIDIA GPU" not in done.err
 
 
+def test_a_list_of_devices_that_cannot_be_had_ends_nothing(make):
+    machine = make()
+    machine.program("lspci", "echo 'lspci: Cannot open /proc/bus/pci' >&2; exit 1")
+    done = machine.run("--dry-run")
+    assert done.code == 0, done.err
+    assert "no NVIDIA GPU found" in done.err
+
+
 def test_a_name_with_commas_and_a_carriage_return(make):
     machine = make()
     machine.program("nvidia-smi", r"printf '580.88, 12.0, NVIDIA RTX PRO 6000, Server\r\n'")
