@@ -103,9 +103,11 @@ def _single(target: Mapping[str, Any]) -> str:
     if not scores:
         return "The target was not scored, so there is no answer yet."
     when = "after" if target.get("after") else "before"
+    alone = labeller_scores(target)
+    labeller = f", of the untrained labeller {percent(alone['f1'])}" if alone else ""
     return (
-        f"Target F1 is {percent(scores['f1'])} {when} training; without the other side there is "
-        "no change to judge."
+        f"Target F1 of greedy answers is {percent(scores['f1'])} {when} training{labeller}; "
+        "without the other side there is no change to judge."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from ccrl_cli.pipelines.labelling.samples import load_samples
 from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
 from ccrl_cli.report.page import focus_of, render_page
-from ccrl_cli.report.values import ROLES, LabelBin, LabelFacts, RunFacts
+from ccrl_cli.report.values import ROLES, LabelBin, LabelFacts, RoundFacts, RunFacts
 from ccrl_cli.store.atomic import write_text
 from ccrl_cli.store.predictions import read_predictions
 from ccrl_cli.store.runs import RunDirectory
@@ -87,7 +88,8 @@ def report(
     runs = [_gather(path, warnings) for path in paths]
     focus = focus_of(runs)
     place = runs.index(focus)
-    runs[place] = replace(focus, labels=_labels(paths[place], focus.manifest, warnings, data))
+    focus = replace(focus, labels=_labels(paths[place], focus.manifest, warnings, data))
+    runs[place] = replace(focus, rounds=_rounds(paths[place], focus, warnings, data))
     for warning in warnings:
         reporter.warn(warning)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -171,6 +173,38 @@ def _labels(
     except (CcrlError, ValueError) as error:
         warnings.append(f"the pseudo-labels of {path.resolve().name} are not shown: {error}")
         return None
+
+
+def _rounds(
+    path: Path, focus: RunFacts, warnings: list[str], data: SplitReader | None
+) -> tuple[RoundFacts, ...]:
+    """Return what each round of a run was; the first has the run's own labels."""
+    place = path / "rounds.json"
+    if not place.exists():
+        return ()
+    document = json.loads(place.read_text(encoding="utf-8"))
+    found = []
+    for row in document["rounds"]:
+        run = RunDirectory(path / "rounds" / str(row["round"]))
+        labels = focus.labels
+        if row["round"] > 1:
+            labels = _labels(run.path, run.read_manifest(), warnings, data)
+        # A run whose weights are those of one round alone has scored that round.
+        kept = document["kept"] == [row["round"]]
+        scored = run.read_evaluation() if run.evaluation_path.exists() else None
+        scores = replace(focus, evaluation=focus.evaluation if kept else scored)
+        found.append(
+            RoundFacts(
+                number=row["round"],
+                steps=row["steps"],
+                label_f1=labels.f1 if labels else None,
+                agreement=row["agreement"],
+                changed_share=row["changed_share"],
+                target_f1=scores.f1("target", "after"),
+                source_f1=scores.f1("source", "after"),
+            )
+        )
+    return tuple(found)
 
 
 def _profile(path: Path, manifest: Mapping[str, Any]) -> Profile:

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from ccrl_cli.findings import Caveat, CaveatKind, Finding, percent, points
-from ccrl_cli.findings.runs import run_finding
+from ccrl_cli.findings.runs import labeller_scores, run_finding
 from ccrl_cli.report import figures, label_figures, tables
 from ccrl_cli.report.drawing import Figure, require_report_packages, short
 from ccrl_cli.report.examples import Group, choose_examples
@@ -84,6 +84,7 @@ def render_page(
         scores=tables.score_table(focus),
         types={role: tables.type_table(focus.domain(role)) for role in ROLES},
         stages=tables.stage_table(focus.stages),
+        rounds=tables.round_table(focus.rounds),
         arms=tables.arm_table(runs),
         run_rows=tables.run_table(runs),
         groups=_groups(focus),
@@ -124,6 +125,13 @@ def _answer(runs: Sequence[RunFacts], focus: RunFacts, compared: Finding | None)
 
 def _tiles(run: RunFacts) -> list[Tile]:
     tiles = []
+    alone = labeller_scores(run.domain("target"))
+    if alone is not None:
+        cell = tables.change_cell(run.domain("target").get("over_labeller"))
+        detail = "the start, decoded as labels are made"
+        if cell.text != "–":
+            detail = f"training adds {cell.text} points ({cell.detail}), {run.decode} answers"
+        tiles.append(Tile("Labeller alone F1 %", percent(alone["f1"]), detail, cell.tone))
     for role in ROLES:
         before, after = run.f1(role, "before"), run.f1(role, "after")
         if before is None and after is None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ccrl_cli.core.statistics import Spread, seed_spread
+from ccrl_cli.core.statistics import seed_spread
 from ccrl_cli.findings import percent, points
-from ccrl_cli.report.values import ROLES, RunFacts
+from ccrl_cli.report.values import ROLES, RoundFacts, RunFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ _SHARES = (
 )
 
 
+_WAYS = (
+    ("typed", "types by evidence"),
+    ("vote", "decoded as labels are made"),
+    ("majority", "majority of K answers"),
+)
+"""Ways of decoding besides greedily, and what they are called on the page."""
+
+
 #: More types than this that were predicted without being in the gold labels share one row.
 MOST_STRAYS = 3
 
@@ -62,6 +70,10 @@ def score_table(run: RunFacts) -> Table | None:
     for role in roles:
         columns += [f"{role}, before", "after", "change"]
     rows = [(Cell("Micro F1"), *(c for role in roles for c in _f1_cells(run.domain(role))))]
+    for way, title in _WAYS:
+        ways = [(run.domain(role).get("decoded") or {}).get(way) or {} for role in roles]
+        if any(ways):
+            rows.append((Cell(f"Micro F1, {title}"), *(c for way in ways for c in _f1_cells(way))))
     for key, title in _SHARES:
         cells = [c for role in roles for c in _share_cells(run.domain(role), key)]
         if any(cell.text != "–" for cell in cells):
@@ -70,6 +82,7 @@ def score_table(run: RunFacts) -> Table | None:
 
 
 def _f1_cells(domain: Mapping[str, Any]) -> Iterator[Cell]:
+    """Yield F1 before and after, and the change, of a domain or of one way of decoding."""
     for when in ("before", "after"):
         scores = domain.get(when)
         yield Cell("–") if not scores else Cell(percent(scores["f1"]), _range(scores))
@@ -172,62 +185,76 @@ def _stage_value(value: float | None, title: str) -> str:
 
 
 def arm_table(runs: Sequence[RunFacts]) -> Table:
-    """Return one row an arm: mean and spread over its seeds of what was scored."""
-    arms = list(dict.fromkeys(run.arm for run in runs))
-    best = {
-        role: max(
-            # A bound that was trained on gold labels is nobody's best result.
-            (_spread(runs, arm, role) for arm in arms if arm != "oracle"),
-            key=lambda s: -1.0 if s is None else s.mean,
-            default=None,
-        )
-        for role in ROLES
-    }
+    """Return one row an arm: mean and spread over its seeds, by each way of decoding."""
+    ways = ["greedy", *dict.fromkeys(run.decode for run in runs if run.decode != "greedy")]
+    columns = [(role, way) for role in ROLES for way in ways]
+    columns = [c for c in columns if c[1] == "greedy" or any(r.final_f1(*c) for r in runs)]
     rows = []
-    for arm in arms:
+    for arm in dict.fromkeys(run.arm for run in runs):
         mine = [run for run in runs if run.arm == arm]
-        cells = [Cell(arm), Cell(str(len(mine)))]
-        for role in ROLES:
-            spread = _spread(runs, arm, role)
-            cells.append(_spread_cell(spread, best=spread is not None and spread == best[role]))
         lost = [run.evaluation.get("forgetting") for run in mine if run.evaluation]
-        cells.append(_points_cell([value for value in lost if value is not None]))
-        cells.append(_mean_cell([kl for run in mine if (kl := last_kl(run)) is not None], "{:.3f}"))
-        cells.append(_mean_cell([float(len(run.metrics)) for run in mine], "{:.0f}"))
+        cells = [
+            Cell(arm),
+            Cell(str(len(mine))),
+            *(_spread_cell([run.final_f1(role, way) for run in mine]) for role, way in columns),
+            _points_cell([value for value in lost if value is not None]),
+            _mean_cell([kl for run in mine if (kl := last_kl(run)) is not None], "{:.3f}"),
+            _mean_cell([float(len(run.metrics)) for run in mine], "{:.0f}"),
+        ]
         rows.append(tuple(cells))
-    columns = ("arm", "seeds", "target F1 %", "source F1 %", "forgetting", "KL", "steps")
-    return Table(columns, tuple(rows))
+    titles = (f"{role} F1 %, {way}" for role, way in columns)
+    return Table(("arm", "runs", *titles, "forgetting", "KL", "steps"), tuple(rows))
 
 
-def _spread(runs: Sequence[RunFacts], arm: str, role: str) -> Spread | None:
-    found = [final_f1(run, role) for run in runs if run.arm == arm]
-    values = [value for value in found if value is not None]
-    return seed_spread(values) if values else None
+def round_table(rounds: Sequence[RoundFacts]) -> Table | None:
+    """Return one row a round; None where there was a single one."""
+    if not rounds:
+        return None
+
+    def share(value: float | None) -> Cell:
+        return Cell("–" if value is None else percent(value))
+
+    rows = tuple(
+        (
+            Cell(str(item.number)),
+            Cell(str(item.steps)),
+            share(item.label_f1),
+            share(item.agreement),
+            share(item.changed_share),
+            share(item.target_f1),
+            share(item.source_f1),
+        )
+        for item in rounds
+    )
+    columns = ("round", "steps", "label F1 %", "agreement with the labels before %", "changed %")
+    return Table((*columns, "target F1 % after", "source F1 % after"), rows)
 
 
 def arm_scores(runs: Sequence[RunFacts]) -> list[tuple[str, list[float], list[float]]]:
-    """Return (arm, target F1 of its seeds, source F1 of its seeds)."""
+    """Return (arm, target F1 of its seeds, source F1 of its seeds), decoded the profile's way."""
     found = []
     for arm in dict.fromkeys(run.arm for run in runs):
         mine = [run for run in runs if run.arm == arm]
         target, source = (
-            [value for run in mine if (value := final_f1(run, role)) is not None] for role in ROLES
+            [value for run in mine if (value := _ending(run, role)) is not None] for role in ROLES
         )
         found.append((arm, target, source))
     return found
 
 
-def final_f1(run: RunFacts, role: str) -> float | None:
-    """Return the F1 that a run ends with; an arm without training ends where it began."""
-    after = run.f1(role, "after")
-    return run.f1(role, "before") if after is None else after
+def _ending(run: RunFacts, role: str) -> float | None:
+    """Return what a run ends with, decoded the profile's way where it was scored so."""
+    found = run.final_f1(role, run.decode)
+    return run.final_f1(role, "greedy") if found is None else found
 
 
-def _spread_cell(spread: Spread | None, *, best: bool) -> Cell:
-    if spread is None:
+def _spread_cell(values: Sequence[float | None]) -> Cell:
+    known = [value for value in values if value is not None]
+    if not known:
         return Cell("–")
+    spread = seed_spread(known)
     detail = "" if spread.deviation is None else f"± {percent(spread.deviation)}"
-    return Cell(percent(spread.mean), detail, "best" if best else "")
+    return Cell(percent(spread.mean), detail)
 
 
 def _points_cell(values: Sequence[float]) -> Cell:
@@ -255,7 +282,7 @@ def run_table(runs: Sequence[RunFacts]) -> Table:
         cells = [Cell(run.name), Cell(run.arm), Cell(str(run.seed))]
         for role in ROLES:
             domain = run.domain(role)
-            value = final_f1(run, role)
+            value = run.final_f1(role)
             cells.append(Cell("–" if value is None else percent(value)))
             cells.append(change_cell(domain.get("delta_f1")))
         rows.append(tuple(cells))

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ccrl_cli.findings.runs import decoded_scores
 from ccrl_cli.store.predictions import PredictionRow
 
 ROLES = ("target", "source")
+
+WAYS_OF_DECODING = frozenset({"labeller", "majority-vote"})
+"""Arms that are a way of decoding the start: what they end with is not greedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,29 @@ class LabelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundFacts:
+    """One round of a run: label, train, label again. What reads gold is None without it.
+
+    Attributes:
+        number: from 1.
+        steps: updates.
+        label_f1: micro F1 of the labels that it was trained on, against gold.
+        agreement: of these labels with those of the round before; None in the first.
+        changed_share: labels that changed since then.
+        target_f1: greedy F1 of the policy that it ends with, where that was scored.
+        source_f1: the same of the source.
+    """
+
+    number: int
+    steps: int
+    label_f1: float | None
+    agreement: float | None
+    changed_share: float | None
+    target_f1: float | None
+    source_f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """One run.
 
@@ -66,6 +93,7 @@ class RunFacts:
         predictions: (role, ``before`` or ``after``) to the predictions there are.
         labels: pseudo-labels, or None where they cannot be read any more.
         seconds: wall seconds by finished step of the run.
+        rounds: what each round was; empty where there was a single one.
     """
 
     name: str
@@ -76,6 +104,12 @@ class RunFacts:
     predictions: Mapping[tuple[str, str], Sequence[PredictionRow]] = field(default_factory=dict)
     labels: LabelFacts | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    rounds: Sequence[RoundFacts] = ()
+
+    @property
+    def decode(self) -> str:
+        """How the profile decodes answers."""
+        return str((self.evaluation or {}).get("decode") or "greedy")
 
     @property
     def arm(self) -> str:
@@ -96,3 +130,18 @@ class RunFacts:
         """Return F1 of a domain before or after training, as a fraction."""
         scores = self.domain(role).get(when)
         return None if not scores else float(scores["f1"])
+
+    def final_f1(self, role: str, decode: str = "greedy") -> float | None:
+        """Return the F1 that a run ends with; an arm without training ends where it began.
+
+        An arm that is a way of decoding has no greedy score, and has its own for any other way.
+        """
+        own = self.arm in WAYS_OF_DECODING
+        if own and decode == "greedy":
+            return None
+        domain = self.domain(role)
+        for when in ("after", "before"):
+            scores = decoded_scores(domain, "greedy" if own else decode, when)
+            if scores:
+                return float(scores["f1"])
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,8 @@ import typer
 
 from ccrl_cli.cli.options import Invocation, command, new_app, setting
 from ccrl_cli.cli.output import format_table
+from ccrl_cli.findings import finding_lines
+from ccrl_cli.findings.runs import run_finding
 
 if TYPE_CHECKING:
     from ccrl_cli.core.statistics import Interval
@@ -214,6 +217,9 @@ def _browser(invocation: Invocation, rows: Sequence[Mapping[str, Any]], limit: i
 
 def evaluation_lines(result: EvaluationResult) -> Iterator[str]:
     """Yield an evaluation as a reader sees it; F1 and shares in percent."""
+    if "target" in result.domains:
+        yield from finding_lines(run_finding(asdict(result)))
+        yield ""
     yield score_table(result)
     for role, domain in result.domains.items():
         if domain.delta_f1 is not None:
@@ -221,20 +227,12 @@ def evaluation_lines(result: EvaluationResult) -> Iterator[str]:
             for name, decoded in domain.decoded.items():
                 if decoded.delta_f1 is not None:
                     yield f"{role}, {name}: {_points(decoded.delta_f1)} by training"
-        if domain.labeller is not None:
-            yield f"{role}: the labeller alone has F1 {percent(domain.labeller.f1)} %" + (
-                f"; training adds {_points(domain.over_labeller)} to it ({result.decode})"
-                if domain.over_labeller is not None
-                else ""
-            )
     if result.forgetting is not None:
         yield f"forgetting (source F1 lost): {100 * result.forgetting:+.1f} points"
     for role, domain in result.domains.items():
         yield ""
         yield f"{role} by type ({domain.data})"
         yield _type_table(domain)
-    if not result.reportable:
-        yield "not reportable: a part of a split was scored"
 
 
 def _points(delta: Interval) -> str:

@@ -39,13 +39,13 @@ class FinishedArm:
         start: identity of the weights that it began with, after any warm-up.
         run_dir: its run directory.
         facts: what the queue noted of it: planned and taken updates and rollouts.
-        decode: how its answers are decoded: the profile's way.
+        decode: how the profile decodes answers; those of the source may be greedy all the same.
         counts: (S, 3) counts by sentence of what it ends with, decoded that way, by role.
         data: data sets, by role.
         digests: what identifies the scored sentences, by role.
         modes: ``transductive`` or ``held-out``, by role.
         f1: F1 that it ends with, decoded that way, by role.
-        greedy_f1: F1 of its greedy answers, by role.
+        greedy_f1: F1 of its greedy answers, by role; empty for an arm that is a way of decoding.
         forgetting: source F1 before minus after; 0 for an arm without training.
         kl: last measured KL to the start (nats a token), or None.
         seconds: of its training, from the step records.
@@ -179,10 +179,16 @@ def _read(run: RunDirectory, facts: Mapping[str, Any]) -> FinishedArm:
     kl = [row["kl"] for row in metrics if row.get("kl") is not None]
     domains = {role: evaluation["domains"].get(role) or {} for role in ROLES}
     decode = str(evaluation.get("decode") or "greedy")
-    ends = {role: _end(run, evaluation, role, decode) for role in ROLES}
-    greedy = ends if decode == "greedy" else {r: _end(run, evaluation, r, "greedy") for r in ROLES}
+    arm = str(manifest["arm"])
+    greedy = {role: _end(run, evaluation, role, "greedy") for role in ROLES}
+    decodes_itself = RECIPES[arm].decode is not None  # what it ends with is not greedy then
+    ends = dict(greedy)
+    if decode != "greedy" and not decodes_itself:
+        ends["target"] = _end(run, evaluation, "target", decode)
+        if decoded_scores(domains["source"], decode, _phase(domains["source"])):
+            ends["source"] = _end(run, evaluation, "source", decode)
     return FinishedArm(
-        arm=str(manifest["arm"]),
+        arm=arm,
         seed=int(manifest["seed"]),
         start=str(facts.get("start", "")),
         run_dir=run.path,
@@ -193,7 +199,7 @@ def _read(run: RunDirectory, facts: Mapping[str, Any]) -> FinishedArm:
         digests={role: str(domains[role]["digest"]) for role in ROLES},
         modes={role: str(domains[role]["mode"]) for role in ROLES},
         f1={role: f1 for role, (_, f1) in ends.items()},
-        greedy_f1={role: f1 for role, (_, f1) in greedy.items()},
+        greedy_f1={} if decodes_itself else {role: f1 for role, (_, f1) in greedy.items()},
         forgetting=float(evaluation.get("forgetting") or 0.0),
         kl=float(kl[-1]) if kl else None,
         seconds=_seconds(metrics),
@@ -209,7 +215,7 @@ def _end(
 ) -> tuple[FloatArray, float]:
     """Return (S, 3) counts by sentence and F1 of what a run ends with, decoded one way."""
     domain = evaluation["domains"].get(role) or {}
-    when = "after" if domain.get("after") else "before"
+    when = _phase(domain)
     scores = decoded_scores(domain, decode, when)
     way = "" if decode == "greedy" else f"-{decode}"
     place = run.predictions_path(f"{role}-{when}{way}")
@@ -225,6 +231,11 @@ def _end(
             hint="remove evaluation.json and run `ccrl baselines run-all` again",
         )
     return counts, f1
+
+
+def _phase(domain: Mapping[str, Any]) -> str:
+    """Return the phase that a run ends with: an arm without training ends where it began."""
+    return "after" if domain.get("after") else "before"
 
 
 def _seconds(metrics: Sequence[Mapping[str, Any]]) -> float:

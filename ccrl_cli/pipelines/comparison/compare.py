@@ -17,6 +17,7 @@ from ccrl_cli.findings.comparisons import (
     domains_finding,
     untested_finding,
 )
+from ccrl_cli.pipelines.common.domains import Role
 from ccrl_cli.pipelines.comparison.arm_runs import (
     FinishedArm,
     LabelJudge,
@@ -54,9 +55,10 @@ class ArmRow:
         seeds: seeds that are finished.
         starts: how many starting weights they began with.
         target_f1: what it ends with in the target domain, decoded the profile's way.
-        source_f1: what it ends with in the source domain, decoded the profile's way.
-        target_greedy: target F1 of its greedy answers.
-        source_greedy: source F1 of its greedy answers.
+        source_f1: what it ends with in the source domain; greedily, where it was not scored
+            otherwise.
+        target_greedy: target F1 of its greedy answers; None for an arm that is a way of decoding.
+        source_greedy: the same of the source.
         forgetting: source F1 lost.
         kl: to the starting policy (nats a token); None where nothing was trained.
         label_f1: of the labels trained on against gold, each as often as it was drawn.
@@ -73,8 +75,8 @@ class ArmRow:
     starts: int
     target_f1: Spread
     source_f1: Spread
-    target_greedy: Spread
-    source_greedy: Spread
+    target_greedy: Spread | None
+    source_greedy: Spread | None
     forgetting: Spread
     kl: Spread | None
     label_f1: Spread | None
@@ -272,8 +274,8 @@ def _row(runs: Sequence[FinishedArm], judges: Mapping[Path, LabelJudge]) -> ArmR
         starts=len({item.start for item in runs}),
         target_f1=seed_spread([item.f1["target"] for item in runs]),
         source_f1=seed_spread([item.f1["source"] for item in runs]),
-        target_greedy=seed_spread([item.greedy_f1["target"] for item in runs]),
-        source_greedy=seed_spread([item.greedy_f1["source"] for item in runs]),
+        target_greedy=_greedy(runs, "target"),
+        source_greedy=_greedy(runs, "source"),
         forgetting=seed_spread([item.forgetting for item in runs]),
         kl=seed_spread(kl) if kl else None,
         label_f1=seed_spread(labels) if labels else None,
@@ -282,3 +284,8 @@ def _row(runs: Sequence[FinishedArm], judges: Mapping[Path, LabelJudge]) -> ArmR
         rollouts=min(int(item.facts["rollouts"]) for item in runs),
         seconds=round(sum(item.seconds for item in runs) / len(runs), 1),
     )
+
+
+def _greedy(runs: Sequence[FinishedArm], role: Role) -> Spread | None:
+    values = [item.greedy_f1[role] for item in runs if role in item.greedy_f1]
+    return seed_spread(values) if values else None

@@ -121,7 +121,9 @@ def test_a_collapse_to_empty_answers_is_named():
 def test_answers_that_are_not_there_yet():
     assert "has not been evaluated" in run_finding(None).text
     alone = {**UP, "after": None, "delta_f1": None}
-    assert "Target F1 is 30.0 before training" in say(alone, KEPT).text
+    assert "Target F1 of greedy answers is 30.0 before training;" in say(alone, KEPT).text
+    voted = {**alone, "decoded": {"vote": {"before": {"f1": 0.489, "num_sentences": 9}}}}
+    assert "before training, of the untrained labeller 48.9;" in say(voted, KEPT).text
     assert "was not scored" in say({}, {}).text
     assert "forgetting is unknown" in say(UP, {}).text
 

@@ -248,7 +248,66 @@ def test_arm_table_has_mean_and_spread_over_seeds(arms):
     assert row[2].text == f"{50 * (a + b):.1f}"
     # Sample standard deviation of two values: their distance over the root of two.
     assert row[2].detail == f"± {100 * abs(a - b) / 2**0.5:.1f}"
-    assert row[2].tone == "best"
+
+
+def test_arms_stand_by_every_way_of_decoding(arms):
+    runs = [facts(path) for path in arms]
+    for run in runs:
+        run.evaluation["decode"] = "typed"
+        run.evaluation["domains"]["target"]["decoded"] = {"typed": {"after": {"f1": 0.9}}}
+    alone = replace(runs[2], manifest={**runs[2].manifest, "arm": "labeller"})
+    table = arm_table([*runs, alone])
+    assert table.columns[:5] == (
+        "arm", "runs", "target F1 %, greedy", "target F1 %, typed", "source F1 %, greedy"
+    )  # fmt: skip
+    assert table.rows[0][3].text == "90.0"
+    labeller = table.rows[-1]
+    # What the labeller ends with is not greedy, and is its own whatever the profile says.
+    assert labeller[2].text == "–"
+    assert labeller[3].text == f"{100 * runs[2].f1('target', 'after'):.1f}"
+
+
+def test_what_the_labeller_alone_gives_stands_on_the_page(run):
+    values = facts(run)
+    target = values.evaluation["domains"]["target"]
+    target["decoded"] = {
+        "vote": {"before": {"f1": 0.489, "num_sentences": 100}, "after": {"f1": 0.52}}
+    }
+    target["over_labeller"] = {"value": 0.031, "low": -0.01, "high": 0.07}
+    values.evaluation["decode"] = "vote"
+    page = render_page([values], title="t", created="now")
+    checked(page.html)
+    assert page.finding.text.startswith("The untrained labeller alone has a target F1 of 48.9")
+    assert "Labeller alone F1 %" in page.html
+    assert "training adds +3.1 points (−1.0 to +7.0), vote answers" in page.html
+    assert "Micro F1, decoded as labels are made" in page.html
+
+
+def test_rounds_have_a_line_each(tmp_path):
+    path = make_run(tmp_path, "rounds-run")
+    make_run(path / "rounds", "1")
+    make_run(path / "rounds", "2", seed=1)
+    rows = [{"round": 1, "steps": 12, "agreement": None, "changed_share": None},
+            {"round": 2, "steps": 12, "agreement": 0.75, "changed_share": 0.4}]  # fmt: skip
+    place = path / "rounds.json"
+    place.write_text(json.dumps({"rounds": rows, "kept": [2]}), encoding="utf-8")
+    (path / "rounds" / "1" / "evaluation.json").unlink()
+    told = NullReporter()
+    result = report([path], reporter=told)
+    html = Path(result.path).read_text(encoding="utf-8")
+    checked(html)
+    assert "Rounds: the adapted policy labels again" in html
+    body = html.split("Rounds: the adapted")[1].partition("<tbody>")[2]  # named before and after
+    found = [re.findall(r'(?:scope="row">|class="value">)([^<]+)<', row)
+             for row in body.split("</tr>")[:2]]  # fmt: skip
+    assert [row[:2] for row in found] == [["1", "12"], ["2", "12"]]
+    assert float(found[0][2]) > 0
+    assert float(found[1][2]) > 0
+    assert found[0][3:] == ["–", "–", "–", "–"]  # nothing before it, and not scored
+    assert found[1][3:5] == ["75.0", "40.0"]
+    after = facts(path).domain("target")["after"]["f1"]
+    assert found[1][5] == f"{100 * after:.1f}"  # the run's own weights
+    assert told.warnings == []
 
 
 def test_a_comparison_with_intervals_is_the_headline(arms):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 
 import numpy as np
@@ -89,6 +90,32 @@ def test_the_interval_is_that_of_scipy(tmp_path):
     assert comparison.sentences.high == pytest.approx(theirs.high, abs=0.01)
     width = comparison.sentences.high - comparison.sentences.low
     assert comparison.trainings.sentence_error == pytest.approx(width / 3.92, rel=0.05)
+
+
+def test_the_labeller_is_a_way_of_decoding_and_has_no_greedy_score(tmp_path):
+    profile = arms_of(tmp_path)
+    write_arm(profile, "labeller", 0, rows(3, 0.6), rows(3, 0.6), decoded=("typed", rows(4, 0.9)))
+    for arm in ("curriculum", "naive-rl"):
+        write_arm(profile, arm, 0, rows(1, 0.3), rows(1, 0.3), decoded=("typed", rows(2, 0.8)))
+    found, _ = compared(profile)
+    labeller = next(row for row in found.rows if row.arm == "labeller")
+    total = np.sum(rows(3, 0.6), axis=0).astype(float)
+    assert labeller.target_f1.mean == pytest.approx(float(micro_f1(total)))
+    assert labeller.target_greedy is None
+    assert "Whether the curriculum adds to what the untrained labeller gives" in found.finding.text
+
+
+def test_a_source_that_is_scored_greedily_alone_is_compared_greedily(tmp_path):
+    profile = arms_of(tmp_path)
+    for arm in ("curriculum", "naive-rl"):
+        path = write_arm(profile, arm, 0, rows(1, 0.3), rows(1, 0.3),
+                         decoded=("typed", rows(2, 0.8)))  # fmt: skip
+        evaluation = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
+        del evaluation["domains"]["source"]["decoded"]
+        (path / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    row = compared(profile)[0].rows[0]
+    assert row.source_f1 == row.source_greedy
+    assert row.target_f1 != row.target_greedy
 
 
 def test_p_values_are_corrected_over_all_tests(tmp_path):
