@@ -97,7 +97,7 @@ def weigh_scores(
         prior = profile.confidence.type_prior
     if isinstance(prior, str):
         prior = _fitted_prior(profile, domain, scores, prior)
-    return TypeEvidence(scores, prior)
+    return TypeEvidence(scores, tuple(prior))
 
 
 def _fitted_prior(
