@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ccrl_cli.core.agreement import canonical
@@ -19,6 +19,9 @@ from ccrl_cli.records import Entity, PseudoLabel
 
 STANDARD_ERRORS = 2.0
 """Standard errors by which held-out agreement must fall before the fall counts."""
+
+FEWEST_HELD_OUT = 8
+"""Held-out inputs below which nothing is judged on them."""
 
 _SEEDS = 2**63
 
@@ -103,69 +106,35 @@ def vote_agreement(votes: PseudoLabel, label: PseudoLabel) -> float:
     return 2 * math.fsum(shares.get(m, 0.0) for m in wanted) / (total + len(wanted))
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Agreement with a round's labels on inputs that were never trained on.
-
-    Attributes:
-        before: of the completions that the labels were made of.
-        after: of completions by the policy that was trained on the other labels.
-        error: standard error of their paired difference.
-        num_inputs: inputs.
-    """
-
-    before: float
-    after: float
-    error: float
-    num_inputs: int
-
-    @property
-    def fell(self) -> bool:
-        """Whether training made agreement worse by more than chance would."""
-        return self.before - self.after > STANDARD_ERRORS * self.error
-
-
 def held_out_agreement(
-    labels: Mapping[str, PseudoLabel], later: Mapping[str, PseudoLabel], keys: Sequence[str]
-) -> HeldOut | None:
-    """Return agreement with a round's labels before and after its training; None below two inputs.
+    labels: Mapping[str, PseudoLabel], later: Mapping[str, PseudoLabel], keys: Iterable[str]
+) -> dict[str, float]:
+    """Return how far a policy agrees with the labels that it was trained on, where it was not.
 
     Args:
-        labels: labels of the round, which hold the votes that they were made of.
-        later: labels of the next round, which hold the votes of the adapted policy.
+        labels: labels of the round that made the policy.
+        later: labels of the next round, which hold the votes of the policy's own completions.
         keys: held-out inputs; those without both labels are left out.
     """
-    common = [key for key in keys if key in labels and key in later]
-    if len(common) < 2:
-        return None
-    before = [vote_agreement(labels[key], labels[key]) for key in common]
-    after = [vote_agreement(later[key], labels[key]) for key in common]
-    gaps = [b - a for b, a in zip(before, after, strict=True)]
-    mean = math.fsum(gaps) / len(gaps)
-    spread = math.fsum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1)
-    return HeldOut(
-        math.fsum(before) / len(before),
-        math.fsum(after) / len(after),
-        math.sqrt(spread / len(gaps)),
-        len(common),
-    )
+    return {
+        key: vote_agreement(later[key], labels[key])
+        for key in keys
+        if key in labels and key in later
+    }
 
 
-def reason_to_stop(
-    change: LabelChange, held_out: HeldOut | None, *, stop_when_agreement: float
-) -> str | None:
-    """Return why no further round is trained: ``agreement``, ``held-out``, or None to go on.
+def has_fallen(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    """Return whether held-out agreement fell from one round to the next by more than chance.
 
-    Args:
-        change: labels of the round that was trained, and of the next.
-        held_out: agreement on inputs that were never trained on, where there are any.
-        stop_when_agreement: agreement of the two from which they count as the same.
+    The mean of the paired differences must be below 0 by two standard errors, over at least
+    ``FEWEST_HELD_OUT`` inputs; below that nothing can be told.
     """
-    if held_out is not None and held_out.fell:
-        return "held-out"
-    if change.agreement >= stop_when_agreement:
-        return "agreement"
-    return None
+    gaps = [before[key] - after[key] for key in before if key in after]
+    if len(gaps) < FEWEST_HELD_OUT:
+        return False
+    mean = math.fsum(gaps) / len(gaps)
+    variance = math.fsum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1)
+    return mean > STANDARD_ERRORS * math.sqrt(variance / len(gaps)) and mean > 1e-9
 
 
 def _mention(entity: Entity) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.errors import UsageError
+from ccrl_cli.files import replacing_folder
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ def mix_adapters(parts: Sequence[tuple[Path | None, float]], target: Path) -> No
         target: folder to write; an older adapter there is replaced.
 
     Raises:
+        HeldError: another program holds the target.
         UsageError: the adapters change other layers.
         ValueError: no part is an adapter.
     """
@@ -39,18 +41,15 @@ def mix_adapters(parts: Sequence[tuple[Path | None, float]], target: Path) -> No
     found = [(folder, weight) for folder, weight in parts if folder is not None]
     if not found:
         raise ValueError("no adapter among the parts")
-    fresh = target.with_name(target.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(found[0][0], fresh)
-    if len(found) > 1 or found[0][1] != 1.0:
-        weights, rank = _stacked(found)
-        save_file(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})
-        config = _config(found[0][0])
-        config.update(r=rank, lora_alpha=rank, use_rslora=False)
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (fresh / CONFIG).write_text(text, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.replace(target)
+    with replacing_folder(target) as fresh:
+        shutil.copytree(found[0][0], fresh, dirs_exist_ok=True)
+        if len(found) > 1 or found[0][1] != 1.0:
+            weights, rank = _stacked(found)
+            save_file(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})
+            config = _config(found[0][0])
+            config.update(r=rank, lora_alpha=rank, use_rslora=False)
+            text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+            (fresh / CONFIG).write_text(text, encoding="utf-8")
 
 
 def _stacked(parts: Sequence[tuple[Path, float]]) -> tuple[dict[str, torch.Tensor], int]:

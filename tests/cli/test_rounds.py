@@ -87,7 +87,9 @@ def test_two_rounds_leave_one_adapter_and_a_folder_each(words, capsys):
     assert (first["steps"], second["steps"]) == (2, 2)
     assert first["agreement"] is None
     assert 0 < second["agreement"] < 1, "the mock labeller answers otherwise with another seed"
-    assert set(first["held_out"]) == {"before", "after", "error", "inputs"}
+    assert first["held_out_inputs"] == 3
+    assert 0 < first["held_out_agreement"] < 1
+    assert second["held_out_agreement"] is None, "nobody labelled after it"
     assert weights(RUN / "adapter") == weights(RUN / "rounds/2/adapter")
     assert weights(RUN / "adapter") != weights(RUN / "rounds/1/adapter")
     metrics = lines(RUN / "metrics.jsonl")

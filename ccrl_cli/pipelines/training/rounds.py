@@ -8,19 +8,18 @@ the completions of the run itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.config.dump import to_toml
 from ccrl_cli.core.rounds import (
-    HeldOut,
     LabelChange,
     compare_labels,
+    has_fallen,
     held_out_agreement,
     is_held_out,
-    reason_to_stop,
     share_out,
 )
 from ccrl_cli.core.seeds import derive_seed
@@ -70,8 +69,8 @@ class Round:
         labels: what it was trained on.
         outcome: what its training did.
         change: its labels against those of the round before; None in the first.
-        held_out: agreement with its labels on held-out inputs before and after its training, known
-            once the next round is labelled.
+        held_out: agreement of the policy that it made with its labels, by held-out input; empty
+            until the next round is labelled.
         seconds: of labelling.
     """
 
@@ -80,7 +79,7 @@ class Round:
     labels: LabelSet
     outcome: TrainOutcome
     change: LabelChange | None
-    held_out: HeldOut | None
+    held_out: Mapping[str, float]
     seconds: float
 
 
@@ -210,11 +209,11 @@ class _Rounds:
                 labels, seconds = self._label(own)
                 change = compare_labels(done[-1].labels.labels, labels.labels)
                 done[-1] = self._judged(done[-1], labels)
-                if self._is_over(change, done[-1].held_out):
+                if self._is_over(done, change):
                     break
             self._reporter.info(f"round {number} of {len(steps)}: {steps[number - 1]} updates")
             outcome = self._train(own, labels)
-            done.append(Round(number, own, labels, outcome, change, None, seconds))
+            done.append(Round(number, own, labels, outcome, change, {}, seconds))
             self._write(done)
             if outcome.stopped_by is not None:
                 self._ended_by = "collapse-guard"
@@ -289,24 +288,24 @@ class _Rounds:
         share = self._profile.curriculum.held_out_share
         keys = [key for key in item.labels.labels if is_held_out(key, share)]
         found = held_out_agreement(item.labels.labels, later.labels, keys)
-        return Round(
-            item.number, item.profile, item.labels, item.outcome, item.change, found, item.seconds
-        )
+        return replace(item, held_out=found)
 
-    def _is_over(self, change: LabelChange, held_out: HeldOut | None) -> bool:
-        limit = self._profile.curriculum.stop_when_agreement
-        reason = reason_to_stop(change, held_out, stop_when_agreement=limit)
-        if reason is None:
-            return False
-        self._ended_by = reason
-        told = f"labels of two rounds agree to {change.agreement:.1%}"
-        if reason == "held-out" and held_out is not None:
+    def _is_over(self, done: Sequence[Round], change: LabelChange) -> bool:
+        """Return whether no further round is worth it, and say why."""
+        told = None
+        if len(done) > 1 and has_fallen(done[-2].held_out, done[-1].held_out):
+            self._ended_by = "held-out"
+            before, after = (_mean(item.held_out.values()) for item in done[-2:])
             told = (
-                f"agreement with the labels of {held_out.num_inputs} held-out inputs fell from "
-                f"{held_out.before:.1%} to {held_out.after:.1%}"
+                f"agreement with the labels of {len(done[-1].held_out)} held-out inputs fell from "
+                f"{before:.1%} to {after:.1%}, and the round before is kept"
             )
-        self._reporter.info(f"no further round: {told}")
-        return True
+        elif change.agreement >= self._profile.curriculum.stop_when_agreement:
+            self._ended_by = "agreement"
+            told = f"the labels of two rounds agree to {change.agreement:.1%}"
+        if told is not None:
+            self._reporter.info(f"no further round: {told}")
+        return told is not None
 
     def _kept(self, done: Sequence[Round]) -> Sequence[Round]:
         """Return the rounds that the adapter is made of: not one that unlearnt held-out labels."""
@@ -335,22 +334,15 @@ def _facts(item: Round) -> dict[str, Any]:
         "stopped_by": item.outcome.stopped_by,
         "inputs": item.outcome.inputs,
         "labelled": len(labels),
-        "mean_confidence": sum(label.confidence for label in labels) / max(1, len(labels)),
-        "mean_entities": sum(len(label.entities) for label in labels) / max(1, len(labels)),
+        "mean_confidence": _mean(label.confidence for label in labels),
+        "mean_entities": _mean(len(label.entities) for label in labels),
         "agreement": item.change.agreement if item.change else None,
         "changed_share": item.change.changed_share if item.change else None,
-        "held_out": None,
+        "held_out_inputs": len(item.held_out),
+        "held_out_agreement": _mean(item.held_out.values()) if item.held_out else None,
         "seconds_label": item.seconds,
         "seconds_train": round(sum(item.outcome.seconds.values()), 1),
     }
-    if item.held_out is not None:
-        held = item.held_out
-        facts["held_out"] = {
-            "before": held.before,
-            "after": held.after,
-            "error": held.error,
-            "inputs": held.num_inputs,
-        }
     return facts
 
 
@@ -376,6 +368,11 @@ def _added(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
         for name, value in part.items():
             total[name] = round(total.get(name, 0.0) + value, 2)
     return total
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else 0.0
 
 
 def _free_memory() -> None:
