@@ -185,6 +185,8 @@ def _prior(profile: Profile, domain: Domain) -> Prior:
     training inputs, which lie beside the store since the labels were made. The scores of other
     types tell nothing; then it is the content-free prior.
     """
+    if profile.confidence.type_prior == "content_free":
+        return "content_free"
     path = type_scores_path(profile.store_path)
     scores = read_type_scores(path, profile.model.name, score_identity(profile, domain))
     evidence = weigh_scores(profile, domain, scores)
