@@ -14,12 +14,7 @@ if any(importlib.util.find_spec(name) is None for name in ("torch", "transformer
 from answering_model import write_adapter, write_answering_model
 from ccrl_cli.cli.app import invoke
 
-SENTENCES = [
-    "NASA sent Juno to Jupiter .",
-    "Juno left NASA .",
-    "Nothing happened .",
-    "NASA waits .",
-]
+SENTENCES = ("NASA sent Juno to Jupiter .", "Juno left NASA .", "Nothing .", "NASA waits .")
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +136,17 @@ def test_the_arm_labeller_is_the_start_decoded_by_vote(run_dir, capsys):
     assert found["after"] == start["decoded"]["vote"]["before"]
     assert found["before"] == start["before"]
     assert found["after"] != start["before"]
+
+
+def test_single_sentences_take_the_type_prior_of_the_training_inputs(run_dir, capsys):
+    words = ("predict", SENTENCES[0], "--decode", "typed")
+    assert ask(capsys, *words)["type_prior"] == "content_free"  # no labels were made yet
+    assert invoke(["generate"]) == invoke(["curriculum", "score"]) == 0
+    capsys.readouterr()
+    found = ask(capsys, *words)
+    assert found["type_prior"] == "training inputs"
+    alone = found["rows"][0]["entities"]
+    # The prior is fitted before, so an answer does not depend on what is asked with it.
+    assert ask(capsys, *words, "Juno left .")["rows"][0]["entities"] == alone
+    other = ask(capsys, *words, "--types", "ship,planet")
+    assert other["type_prior"] == "content_free"  # scores of other types tell nothing

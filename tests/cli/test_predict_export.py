@@ -186,6 +186,41 @@ def test_confidence_of_a_greedy_answer_is_its_likelihood(place, capsys):
     assert 0 < sure.pop() <= 1
 
 
+def test_a_server_answers_and_votes_say_the_types(place, capsys):
+    from misbehaving_server import MisbehavingServer, chat
+
+    answers = [ANSWER, ANSWER, "[]"]
+    with MisbehavingServer(lambda number, _body: chat(answers[number % 3])) as server:
+        server.models = (200, {}, b'{"data": [{"id": "served"}]}')
+        words = (
+            "predict",
+            TEXT,
+            "--types",
+            TYPES,
+            "--backend",
+            "openai",
+            "--json",
+            "--set",
+            "model.name=served",
+            "--set",
+            f"generation.server_url={server.url}/v1",
+            "--set",
+            "generation.num_completions=3",
+            "--set",
+            "confidence.label=entity_vote",
+        )
+        out, err = run(capsys, *words, "--decode", "vote")  # fmt: skip
+        document = json.loads(out)
+        assert "its answers' votes say the types" in err
+        assert [(e["text"], e["type"], e["confidence"])
+                for e in document["result"]["rows"][0]["entities"]] == [
+            ("NASA", "agency", pytest.approx(2 / 3, abs=1e-6)),
+            ("Juno", "space_probe", pytest.approx(2 / 3, abs=1e-6)),
+        ]  # fmt: skip
+        assert (document["result"]["model"], document["result"]["adapter"]) == ("served", None)
+        assert "log-probabilities" in run(capsys, *words, "--decode", "typed", code=2).out
+
+
 def test_a_server_is_not_asked_for_an_adapter(place, capsys):
     words = ("predict", TEXT, "--backend", "openai", "--types", TYPES)
     assert "does not have the adapter" in run(capsys, *words, "--adapter", "x", code=2).err

@@ -98,6 +98,11 @@ def decode_sentences(
     Raises:
         UsageError: types are asked of a server.
     """
+    if task.decode == "typed" and task.answerer.weights is None:
+        raise UsageError(
+            "a server does not give the log-probabilities that types are decided by",
+            hint="choose --decode greedy or vote, or a local backend",
+        )
     given: Mapping[str, tuple[Completion, ...]]
     if task.decode == "typed" and greedy is not None:
         given = {key: (greedy[key],) for key in task.examples}
@@ -138,17 +143,12 @@ def _labelled(
 def _evidence(task: Task, found: SampleSet, reporter: Reporter) -> TypeEvidence | None:
     """Return what the policy says of the type of every span that the answers name."""
     weights = task.answerer.weights
-    if weights is None and task.decode == "vote":
+    if weights is None:
         reporter.warn(
             "a server does not give the log-probabilities that types are decided by: its answers' "
             "votes say the types"
         )
         return None
-    if weights is None:
-        raise UsageError(
-            "a server does not give the log-probabilities that types are decided by",
-            hint="choose --decode greedy or vote, or a local backend",
-        )
     spans = spans_of(found.examples, found.parses)
     place = ScoreFile.of(task.profile, task.domain, weights, task.work.types)
     texts = {key: found.examples[key].text for key in spans}

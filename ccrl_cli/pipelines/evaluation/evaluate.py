@@ -30,7 +30,6 @@ from ccrl_cli.pipelines.evaluation.answering import (
     stored_predictions,
 )
 from ccrl_cli.pipelines.evaluation.decoding import Decode
-from ccrl_cli.pipelines.evaluation.prediction import Prediction
 from ccrl_cli.pipelines.evaluation.scoring import Scores, f1_difference, score_predictions
 from ccrl_cli.store.runs import RunDirectory
 
@@ -109,7 +108,7 @@ class EvaluationResult:
     split: str
     reportable: bool
     created: str
-    domains: Mapping[str, DomainEvaluation]
+    domains: Mapping[Role, DomainEvaluation]
     forgetting: float | None
     decode: str
     seconds: float
@@ -253,27 +252,13 @@ def evaluate_ways(
             domain = views[request.roles[0]].domain
             run.write_manifest(run_manifest(profile, domain, origins or {}))
         answered = answer_views(profile, run, list(views.values()), request.ways, reporter)
-        scored = {
-            str(way): way for way in (*request.known, *request.ways)
-        }  # a way that was asked for says which weights stand behind a name
-        domains: dict[str, DomainEvaluation] = {
-            role: _score(
-                profile,
-                view,
-                {name: stored_predictions(profile, run, view, way) for name, way in scored.items()},
-            )
-            for role, view in views.items()
-        }
-        source = domains.get("source")
-        lost = None
-        if source and source.before and source.after:
-            lost = forgetting(source.before.f1, source.after.f1)
+        domains = {role: _score(profile, run, view, request) for role, view in views.items()}
         result = EvaluationResult(
             split=profile.evaluation.split,
             reportable=all(view.split.counts.truncated == 0 for view in views.values()),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             domains=domains,
-            forgetting=lost,
+            forgetting=_forgotten(domains.get("source")),
             decode=profile.evaluation.decode,
             seconds=round(time.perf_counter() - started, 1),
             answered=answered,
@@ -282,11 +267,18 @@ def evaluate_ways(
     return result
 
 
-def _score(
-    profile: Profile, view: View, found: Mapping[str, Sequence[Prediction] | None]
-) -> DomainEvaluation:
-    """Return the scores of what is known of a domain, by name of the way."""
+def _forgotten(source: DomainEvaluation | None) -> float | None:
+    if source is None or source.before is None or source.after is None:
+        return None
+    return forgetting(source.before.f1, source.after.f1)
+
+
+def _score(profile: Profile, run: RunDirectory, view: View, request: Request) -> DomainEvaluation:
+    """Return the scores of what a run knows of a domain."""
     types = view.domain.labels
+    # A way that was asked for says which weights stand behind a name.
+    ways = {str(way): way for way in (*request.known, *request.ways)}
+    found = {name: stored_predictions(profile, run, view, way) for name, way in ways.items()}
 
     def rng(name: str) -> np.random.Generator:
         return np.random.default_rng(derive_seed(profile.run.seed, "bootstrap", view.role, name))

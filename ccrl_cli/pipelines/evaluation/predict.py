@@ -17,7 +17,7 @@ from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.errors import UsageError
 from ccrl_cli.generators.registry import SERVERS
 from ccrl_cli.pipelines.common.domains import Domain, load_domain
-from ccrl_cli.pipelines.common.weights import find_weights
+from ccrl_cli.pipelines.common.weights import NO_ADAPTER, find_weights, run_adapter
 from ccrl_cli.pipelines.evaluation.answerer import Answerer
 from ccrl_cli.pipelines.evaluation.decoding import (
     Task,
@@ -170,11 +170,13 @@ def _weights(profile: Profile, options: PredictOptions, reporter: Reporter) -> W
     backend = profile.evaluation.backend
     if backend not in SERVERS:
         return find_weights(profile, options.adapter, reporter)
-    if options.adapter:
+    if options.adapter and options.adapter != NO_ADAPTER:
         raise UsageError(
             f"the {backend} backend asks a server, which does not have the adapter",
             hint="leave --adapter out, or choose a local backend",
         )
+    if options.adapter is None and run_adapter(profile) is not None:
+        reporter.warn(f"{profile.run_path} has a trained adapter, which the server does not have")
     return prepare_model(profile, backend, profile.model.name, reporter)
 
 
@@ -185,6 +187,8 @@ def _prior(profile: Profile, domain: Domain) -> Prior:
     training inputs, which lie beside the store since the labels were made. The scores of other
     types tell nothing; then it is the content-free prior.
     """
+    if profile.confidence.type_prior == "content_free":
+        return "content_free"
     path = type_scores_path(profile.store_path)
     scores = read_type_scores(path, profile.model.name, score_identity(profile, domain))
     evidence = weigh_scores(profile, domain, scores)
