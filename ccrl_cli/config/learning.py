@@ -90,9 +90,14 @@ class Confidence(Section):
         "frequent, 0 takes nothing off.",
     )
     unseen_type_bonus: NonNegative = Field(
-        default=0.0,
+        default=1.25,
         description="Nats by which types that the source domain does not have are favoured: a "
         "model taught `person` says it of a politician too. 0 favours none.",
+    )
+    type_prototypes: bool = Field(
+        default=True,
+        description="Read type scores by where the spans of each type lie among all of them, not "
+        "by a constant a type alone.",
     )
     calibrator: Literal["none", "temperature", "platt", "isotonic"] = Field(
         default="none",

@@ -1,47 +1,12 @@
-"""Labels whose types are given by type scores: spans by votes, the type of each by evidence.
-
-The same few steps make the labels of a run and the answers of a policy: K answers with their type
-scores go in, entities come out, each with how sure it is. One greedy answer is K = 1.
-"""
+"""What follows from a label whose types come from type scores: how sure its entities are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from ccrl_cli.core.agreement import Labeller, PosteriorOf
+from ccrl_cli.core.agreement import PosteriorOf
 from ccrl_cli.core.alignment import Aligner, mention_key
-from ccrl_cli.core.type_evidence import SpanScore, chosen_types, posteriors, with_types
-from ccrl_cli.records import Parse, PseudoLabel
-
-
-def typed_label(
-    labeller: Labeller,
-    input_id: str,
-    parses: Sequence[Parse],
-    mean_logprobs: Sequence[float | None],
-    scores: Sequence[SpanScore],
-    prior: Sequence[float],
-    types: Sequence[str],
-) -> tuple[PseudoLabel, tuple[float, ...]]:
-    """Return the label of one input, its types by evidence, and how sure each entity is.
-
-    Args:
-        labeller: how spans and the label's confidence are taken from completions.
-        input_id: identifier of the input.
-        parses: K completions, K at least 1.
-        mean_logprobs: K mean token log-probabilities in nats, None where unknown.
-        scores: scored spans of the input, every span that its completions name.
-        prior: (T,) what is taken off the scores, in nats.
-        types: T type identifiers, in the order of the scores.
-
-    Raises:
-        ValueError: as the labeller and ``type_posterior`` do.
-    """
-    typed = with_types(parses, chosen_types(scores, prior, types))
-    sure = posteriors(scores, prior, types, typed)
-    label = labeller(input_id, typed, mean_logprobs, sure)
-    return label, entity_confidence(label, sure)
+from ccrl_cli.records import PseudoLabel
 
 
 def entity_confidence(label: PseudoLabel, posterior_of: PosteriorOf) -> tuple[float, ...]:

@@ -130,7 +130,7 @@ def predict(
         adapter=str(weights.adapter) if weights and weights.adapter else None,
         types=domain.labels,
         decode=profile.evaluation.decode,
-        type_prior="training inputs" if isinstance(prior, tuple) else prior,
+        type_prior=prior if prior is None or isinstance(prior, str) else "training inputs",
         rows=rows,
         counts=counts,
         seconds=round(time.perf_counter() - started, 3),

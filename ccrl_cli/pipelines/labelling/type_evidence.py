@@ -19,6 +19,7 @@ from ccrl_cli.core.type_evidence import (
     posteriors,
     spans_to_score,
 )
+from ccrl_cli.core.type_prototypes import ScoreMap, fit_prototypes
 from ccrl_cli.data.prompts import type_order
 from ccrl_cli.data.type_names import TypeNames
 from ccrl_cli.data.type_prompts import TypePrompt
@@ -33,35 +34,42 @@ if TYPE_CHECKING:
     from ccrl_cli.records import Example, Parse
 
 
-Prior = tuple[float, ...] | Literal["content_free", "matching"] | None
-"""A type prior that was fitted before, the name of one to fit, or None: the profile's."""
+Prior = ScoreMap | Literal["content_free", "matching"] | None
+"""What was fitted before, the name of a prior to fit, or None: the profile's."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeEvidence:
-    """Type scores of some inputs, and what is taken off them.
+    """Type scores of some inputs, and how they are read.
 
     Attributes:
         scores: by input id.
-        prior: (T,) nats that are taken off all of them.
+        prior: what the model's prior, and the place of spans among others, make of all of them.
     """
 
     scores: Mapping[str, TypeScores]
-    prior: tuple[float, ...]
+    prior: ScoreMap
 
     def posteriors(self, parses: Mapping[str, Sequence[Parse]]) -> dict[str, PosteriorOf]:
         """Return the posteriors of what completions state, by input, as a labeller takes them."""
         return {
-            key: posteriors(record.spans, self.prior, record.types, parses[key])
+            key: posteriors(
+                self.prior.spans(record.spans), self._nothing, record.types, parses[key]
+            )
             for key, record in self.scores.items()
         }
 
     def chosen_types(self) -> dict[str, dict[str, str]]:
         """Return the type of highest posterior of each span (normalised text), by input."""
         return {
-            key: chosen_types(record.spans, self.prior, record.types)
+            key: chosen_types(self.prior.spans(record.spans), self._nothing, record.types)
             for key, record in self.scores.items()
         }
+
+    @property
+    def _nothing(self) -> list[float]:
+        """What is left to take off mapped scores."""
+        return [0.0] * len(self.prior.offsets)
 
 
 def load_type_evidence(profile: Profile, domain: Domain, found: SampleSet) -> TypeEvidence:
@@ -86,8 +94,8 @@ def weigh_scores(
         profile: the profile.
         domain: whose types were asked for.
         scores: by input id.
-        prior: (T,) a prior that was fitted before, as :attr:`TypeEvidence.prior` gave it, so that
-            single sentences can be weighed; ``content_free`` takes that in place of matching; None
+        prior: what was fitted before, as :attr:`TypeEvidence.prior` gave it, so that single
+            sentences can be weighed; the name of a prior to fit in place of the profile's; None
             fits on these scores what the profile says.
 
     Raises:
@@ -96,26 +104,25 @@ def weigh_scores(
     if prior is None:
         prior = profile.confidence.type_prior
     if isinstance(prior, str):
-        prior = _fitted_prior(profile, domain, scores, prior)
-    return TypeEvidence(scores, tuple(prior))
+        prior = _fitted(profile, domain, scores, prior)
+    return TypeEvidence(scores, prior)
 
 
-def _fitted_prior(
+def _fitted(
     profile: Profile, domain: Domain, scores: Mapping[str, TypeScores], kind: str
-) -> tuple[float, ...]:
+) -> ScoreMap:
     section = profile.confidence
-    if kind == "content_free":
-        # Asked of one model in one wording, every input has the same.
+    rows = [span.logprobs for record in scores.values() for span in record.spans]
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(domain.labels))
+    if kind == "matching":
+        prior = matched_prior(table, section.prior_matching)
+    else:  # asked of one model in one wording, every input has the same
         blank = np.zeros(len(domain.labels))
         prior = next((np.array(record.content_free) for record in scores.values()), blank)
-    else:
-        rows = [span.logprobs for record in scores.values() for span in record.spans]
-        table = np.array(rows, dtype=np.float64).reshape(-1, len(domain.labels))
-        prior = matched_prior(table, section.prior_matching)
     if section.unseen_type_bonus:
         taught = taught_types(profile, domain)
         prior = favour_untaught(prior, domain.labels, taught, section.unseen_type_bonus)
-    return tuple(prior.tolist())
+    return fit_prototypes(table, prior) if section.type_prototypes else ScoreMap.of_prior(prior)
 
 
 def taught_types(profile: Profile, domain: Domain) -> frozenset[str]:

@@ -51,7 +51,8 @@ def test_defaults_of_the_documented_keys():
         "type_paraphrases": {},
         "type_prior": "matching",
         "prior_matching": 0.75,
-        "unseen_type_bonus": 0.0,
+        "unseen_type_bonus": 1.25,
+        "type_prototypes": True,
         "calibrator": "none",
     }
     assert made.curriculum.shares == (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

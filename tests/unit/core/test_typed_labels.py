@@ -6,17 +6,12 @@ import math
 
 import pytest
 
-from ccrl_cli.core.agreement import Labeller
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.type_evidence import SpanScore, favour_untaught, mean_scores, type_posterior
-from ccrl_cli.core.typed_labels import entity_confidence, in_text, typed_label
-from ccrl_cli.records import Entity, Example, Parse, PseudoLabel
+from ccrl_cli.core.typed_labels import entity_confidence, in_text
+from ccrl_cli.records import Entity, Example, PseudoLabel
 
 TYPES = ("person", "politician", "city")
-
-
-def parse(*pairs: tuple[str, str]) -> Parse:
-    return Parse("valid", tuple(Entity(*pair) for pair in pairs))
 
 
 def score(text: str, *shares: float) -> SpanScore:
@@ -56,37 +51,6 @@ def test_where_all_types_are_alike_nothing_changes(taught):
 def test_the_favour_needs_one_prior_a_type():
     with pytest.raises(ValueError, match="do not pair up"):
         favour_untaught([0.0, 0.0], TYPES, (), 1.0)
-
-
-def test_a_typed_label_by_hand():
-    # Ada: 3 of 4 answers, under two types; type scores say politician (0.5 of 1).
-    # Rome: 2 of 4, a city for sure (0.8). Nile: 1 of 4, below the limit.
-    parses = [
-        parse(("Ada", "person"), ("Rome", "city")),
-        parse(("Ada", "politician"), ("Rome", "person")),
-        parse(("Ada", "person"), ("Nile", "city")),
-        parse(),
-    ]
-    scores = [
-        score("Ada", 0.4, 0.5, 0.1),
-        score("Rome", 0.1, 0.1, 0.8),
-        score("Nile", 0.1, 0.1, 0.8),
-    ]
-    labeller = Labeller("entity_vote", "type_posterior", positive=0.5, negative=0.25)
-    label, sure = typed_label(labeller, "x", parses, [None] * 4, scores, (0.0, 0.0, 0.0), TYPES)
-    assert label.entities == (Entity("Ada", "politician"), Entity("Rome", "city"))
-    assert label.abstained == (Entity("Nile", "city"),)
-    assert sure == pytest.approx((0.75 * 0.5, 0.5 * 0.8))
-
-
-def test_one_answer_keeps_its_spans():
-    labeller = Labeller("entity_vote", "entity_vote", positive=0.5)
-    scores = [score("Ada", 0.4, 0.5, 0.1)]
-    label, sure = typed_label(
-        labeller, "x", [parse(("Ada", "person"))], [None], scores, (0.0, 0.0, 0.0), TYPES
-    )
-    assert label.entities == (Entity("Ada", "politician"),)
-    assert sure == pytest.approx((0.5,))
 
 
 def label_of(*entities: Entity, votes: tuple[tuple[Entity, float], ...]) -> PseudoLabel:

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.core.type_evidence import SpanScore
-from ccrl_cli.errors import DataError
+from ccrl_cli.core.type_evidence import SpanScore, matched_prior
+from ccrl_cli.core.type_prototypes import ScoreMap, fit_prototypes
+from ccrl_cli.errors import DataError, PreconditionError
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.labelling.type_evidence import (
     score_identity,
@@ -39,6 +40,7 @@ def made(tmp_path):
             "confidence.type_prior=content_free",
             "confidence.type_questions=1",
             "confidence.unseen_type_bonus=0",
+            "confidence.type_prototypes=false",
             *values,
         ]
         profile = load_profile("quickstart", given).profile
@@ -65,20 +67,42 @@ def test_the_bonus_turns_a_type_that_the_source_swallows(made):
     assert weigh_scores(plain, plain_domain, swallowed).chosen_types() == {
         "a": {"Ada": "politician"}
     }
-    assert weigh_scores(profile, domain, swallowed).prior == pytest.approx((0.25, -1.25))
+    taken = weigh_scores(profile, domain, swallowed).prior.offsets.tolist()
+    assert taken == pytest.approx([-0.25, 1.25])
     matching = ("confidence.type_prior=matching", "confidence.prior_matching=0")
     for bonus, chosen in ((0, "location"), (1, "politician")):
         profile, domain = made(*matching, f"confidence.unseen_type_bonus={bonus}")
         evidence = weigh_scores(profile, domain, swallowed)
-        assert evidence.prior == (0.0, -float(bonus))
+        assert evidence.prior.offsets.tolist() == [0.0, float(bonus)]
         assert evidence.chosen_types() == {"a": {"Ada": chosen}}
 
 
 def test_a_prior_that_was_fitted_before_is_taken_as_it_is(made):
     profile, domain = made("confidence.unseen_type_bonus=1")
-    evidence = weigh_scores(profile, domain, scores(0.6, 0.4), prior=[0.5, 0.0])
-    assert evidence.prior == (0.5, 0.0)
-    assert weigh_scores(profile, domain, {}).prior == (0.0, -1.0)
+    fitted = ScoreMap.of_prior([0.5, 0.0])
+    assert weigh_scores(profile, domain, scores(0.6, 0.4), fitted).prior is fitted
+    assert weigh_scores(profile, domain, {}).prior.offsets.tolist() == [0.0, 1.0]
+    blank = weigh_scores(profile, domain, scores(0.6, 0.4), "content_free").prior
+    assert blank.offsets.tolist() == [-0.25, 1.25]
+
+
+def test_prototypes_are_fitted_where_the_profile_asks_for_them(made):
+    profile, domain = made("confidence.type_prototypes=true", "confidence.type_prior=matching")
+    spans = [SpanScore(str(n), (-0.1 * n, -2.0 + 0.1 * n)) for n in range(20)]
+    many = {"a": TypeScores("a", "m", {}, TYPES, (0.0, 0.0), tuple(spans))}
+    table = [span.logprobs for span in spans]
+    expected = fit_prototypes(table, matched_prior(table, 0.75))
+    assert weigh_scores(profile, domain, many).prior(table) == pytest.approx(expected(table))
+
+
+def test_a_source_that_is_not_there_is_named_with_what_to_do(made, tmp_path):
+    profile, domain = made("confidence.unseen_type_bonus=1")
+    (tmp_path / "source.jsonl").unlink()
+    with pytest.raises(PreconditionError, match="which types are new") as caught:
+        weigh_scores(profile, domain, scores(0.6, 0.4))
+    assert "data.source.labels" in caught.value.hint
+    listed, _ = made("confidence.unseen_type_bonus=1", 'data.source.labels=["location"]')
+    assert taught_types(listed, domain) == {"location"}
 
 
 def test_each_further_question_has_another_order_and_the_next_names(made):
