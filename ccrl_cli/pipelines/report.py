@@ -84,12 +84,7 @@ def report(
     """
     require_report_packages()
     paths = list(dict.fromkeys(Path(folder) for folder in folders))
-    warnings: list[str] = []
-    runs = [_gather(path, warnings) for path in paths]
-    focus = focus_of(runs)
-    place = runs.index(focus)
-    focus = replace(focus, labels=_labels(paths[place], focus.manifest, warnings, data))
-    runs[place] = replace(focus, rounds=_rounds(paths[place], focus, warnings, data))
+    runs, warnings = _gather_all(paths, data)
     for warning in warnings:
         reporter.warn(warning)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -115,6 +110,19 @@ def report(
         runs=tuple(run.name for run in runs),
         figures=page.figures,
     )
+
+
+def _gather_all(
+    paths: Sequence[Path], data: SplitReader | None
+) -> tuple[list[RunFacts], list[str]]:
+    """Return every run, that in focus with its labels and rounds, and what could not be read."""
+    warnings: list[str] = []
+    runs = [_gather(path, warnings) for path in paths]
+    focus = focus_of(runs)
+    place = runs.index(focus)
+    focus = replace(focus, labels=_labels(paths[place], focus.manifest, warnings, data))
+    runs[place] = replace(focus, rounds=_rounds(paths[place], focus, warnings, data))
+    return runs, warnings
 
 
 def _place(paths: Sequence[Path]) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccrl_cli.findings import points
+from ccrl_cli.findings import points, span
 from ccrl_cli.findings.runs import run_finding
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#])")
@@ -111,33 +111,40 @@ def _evaluation(facts: CardFacts) -> Iterator[str]:
         yield "This run was not evaluated."
         yield ""
         return
-    yield _plain(run_finding(facts.evaluation).text)
+    finding = run_finding(facts.evaluation)
+    yield _plain(finding.text)
     yield ""
-    yield "| domain | data | scored | F1 before | F1 after | change (95 % interval) | sentences |"
+    for caveat in finding.caveats:
+        yield f"- {_plain(caveat.text)}"
+    yield ""
+    yield "| answers | data | scored | F1 before | F1 after | change (95 % interval) | sentences |"
     yield "|---|---|---|---|---|---|---|"
     for role, domain in (facts.evaluation.get("domains") or {}).items():
-        if not domain:
-            continue
-        after, before = domain.get("after"), domain.get("before")
-        delta = domain.get("delta_f1")
-        cells = [
-            role,
-            _plain(str(domain["data"])),
-            str(domain.get("mode", "")),
-            _score(before),
-            _score(after),
-            ""
-            if not delta
-            else f"{points(delta['value'])} ({points(delta['low'])} to {points(delta['high'])})",
-            str((after or before or {}).get("num_sentences", "")),
-        ]
-        yield "| " + " | ".join(cells) + " |"
+        if domain:
+            yield _score_row(f"{role}, greedy", domain, domain)
+            for way, scores in (domain.get("decoded") or {}).items():
+                yield _score_row(f"{role}, {way}", domain, scores)
     yield ""
     yield (
         "Micro F1 of exact spans and types in percent; mentions that are not in the text count as "
         f"wrong. Split: {facts.evaluation.get('split')}."
     )
     yield ""
+
+
+def _score_row(name: str, domain: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+    """Return the row of one way of decoding in a domain."""
+    before, after, delta = (scores.get(key) for key in ("before", "after", "delta_f1"))
+    cells = [
+        name,
+        _plain(str(domain["data"])),
+        str(domain.get("mode", "")),
+        _score(before),
+        _score(after),
+        f"{points(delta['value'])} ({span(delta['low'], delta['high'])})" if delta else "",
+        str((after or before or {}).get("num_sentences", "")),
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 def _score(scores: Mapping[str, Any] | None) -> str:

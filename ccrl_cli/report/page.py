@@ -70,33 +70,40 @@ def render_page(
     focus = focus_of(runs)
     drawn = _figures(runs, focus)
     answer = _answer(runs, focus, compared)
-    script, style = _asset("page.js"), _asset("page.css")
+    script = _asset("page.js")
     html = _environment().get_template("page.html").render(
+        _content(runs, focus),
         title=title,
         created=created,
         warnings=warnings,
         finding=answer,
-        tiles=_tiles(focus),
-        focus=focus,
-        runs=runs,
-        several=len(runs) > 1,
         figures=drawn,
-        scores=tables.score_table(focus),
-        types={role: tables.type_table(focus.domain(role)) for role in ROLES},
-        stages=tables.stage_table(focus.stages),
-        rounds=tables.round_table(focus.rounds),
-        arms=tables.arm_table(runs),
-        run_rows=tables.run_table(runs),
-        groups=_groups(focus),
-        settings=_settings(focus.manifest),
-        environment=_environment_rows(focus),
         script=script,
-        style=style,
+        style=_asset("page.css"),
         script_hash=_hash(script),
     )  # fmt: skip
     names = tuple(figure.name for part in drawn.values() for figure in part)
     # Half a character, which JSON can hold and utf-8 cannot.
     return Page(re.sub(r"[\ud800-\udfff]", "\ufffd", html), answer, names)
+
+
+def _content(runs: Sequence[RunFacts], focus: RunFacts) -> dict[str, Any]:
+    """Return the tables and lists of a page by their name in the template."""
+    return {
+        "tiles": _tiles(focus),
+        "focus": focus,
+        "runs": runs,
+        "several": len(runs) > 1,
+        "scores": tables.score_table(focus),
+        "types": {role: tables.type_table(focus.domain(role)) for role in ROLES},
+        "stages": tables.stage_table(focus.stages),
+        "rounds": tables.round_table(focus.rounds),
+        "arms": tables.arm_table(runs),
+        "run_rows": tables.run_table(runs),
+        "groups": _groups(focus),
+        "settings": _settings(focus.manifest),
+        "environment": _environment_rows(focus),
+    }
 
 
 def focus_of(runs: Sequence[RunFacts]) -> RunFacts:

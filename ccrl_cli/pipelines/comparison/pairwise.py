@@ -24,7 +24,7 @@ from ccrl_cli.pipelines.comparison.arm_runs import FinishedArm
 from ccrl_cli.pipelines.comparison.arms import NAIVE, OURS, RECIPES
 from ccrl_cli.pipelines.evaluation.answering import ROLES
 
-NUM_RESAMPLES = 5000
+NUM_RESAMPLES = 2000
 """Resamples of each comparison, for the interval and the standard error over sentences."""
 
 Runs = Mapping[TrainingPair, FinishedArm]

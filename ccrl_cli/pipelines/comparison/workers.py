@@ -112,53 +112,102 @@ def run_parallel(
         from ccrl_cli.models.loading import free_memory
 
         free_memory()
-    recipe = arms_path(profile) / "profile.toml"
-    write_text(recipe, to_toml(profile))
-    places = _gpu_places()
-    waiting = deque(pairs[1:])
-    crowded: list[tuple[str, int]] = []
-    workers: list[_Worker] = []
-    found: dict[tuple[str, int], ArmRun] = {pairs[0]: start}
+    work = _Queue(profile, pairs[1:], num_workers, overwrite=overwrite, reporter=reporter)
     with reporter.progress(len(pairs), "arms", unit="runs") as progress:
         progress.advance(1)
         try:
-            while waiting or crowded or any(worker.pair for worker in workers):
-                busy = sum(worker.pair is not None for worker in workers)
-                if crowded and not waiting and not busy:
-                    _stop(workers)  # each still holds a little of the GPU
-                    workers.clear()
-                    num_workers = max(1, len(places))
-                    waiting.extend(crowded)
-                    crowded.clear()
-                while len(workers) < min(num_workers, busy + len(waiting)):
-                    slot = min(set(range(num_workers)) - {worker.slot for worker in workers})
-                    log = recipe.with_name(f"worker-{slot + 1}.log")
-                    place = places[slot % len(places)] if places else None
-                    workers.append(_start(recipe, log, place, overwrite=overwrite))
-                    workers[-1].slot = slot
-                for worker in list(workers):
-                    gone = worker.process.poll() is not None
-                    answer = worker.take()
-                    if worker.pair and _lacked_room(answer) and num_workers > max(1, len(places)):
-                        arm, seed = worker.pair
-                        reporter.warn(
-                            f"{arm} with seed {seed} found too little GPU memory beside others: "
-                            "it runs again at the end, with a GPU to itself"
-                        )
-                        crowded.append(worker.pair)
-                        worker.pair = answer = None
-                    if worker.pair and (answer or gone):
-                        found[worker.pair] = _ended(profile, worker, answer or {}, reporter)
-                        worker.pair = None
-                        progress.advance(1)
-                    if gone:
-                        workers.remove(worker)
-                    elif worker.pair is None and waiting:
-                        worker.give(waiting.popleft())
+            while work.goes_on():
+                progress.advance(work.look())
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
-            _stop(workers)
-    return tuple(found[pair] for pair in pairs)
+            work.stop()
+    return (start, *(work.found[pair] for pair in pairs[1:]))
+
+
+class _Queue:
+    """Pairs that wait, workers that take them, and what they came to.
+
+    Attributes:
+        found: what became of each pair that has ended.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        pairs: Sequence[tuple[str, int]],
+        num_workers: int,
+        *,
+        overwrite: bool,
+        reporter: Reporter,
+    ) -> None:
+        self.found: dict[tuple[str, int], ArmRun] = {}
+        self._profile, self._reporter = profile, reporter
+        self._overwrite, self._num_workers = overwrite, num_workers
+        self._recipe = arms_path(profile) / "profile.toml"
+        write_text(self._recipe, to_toml(profile))
+        self._places = _gpu_places()
+        self._waiting = deque(pairs)
+        self._crowded: list[tuple[str, int]] = []
+        self._workers: list[_Worker] = []
+
+    def goes_on(self) -> bool:
+        """Return whether a pair waits or is under way."""
+        return bool(self._waiting or self._crowded or self._busy())
+
+    def look(self) -> int:
+        """Start workers, hand out pairs and collect results; return how many pairs ended."""
+        if self._crowded and not self._waiting and not self._busy():
+            self._give_room()
+        while len(self._workers) < min(self._num_workers, self._busy() + len(self._waiting)):
+            self._hire()
+        return sum(self._visit(worker) for worker in list(self._workers))
+
+    def stop(self) -> None:
+        """Let idle workers end, ask busy ones to stop."""
+        _stop(self._workers)
+        self._workers.clear()
+
+    def _busy(self) -> int:
+        return sum(worker.pair is not None for worker in self._workers)
+
+    def _give_room(self) -> None:
+        """Let pairs that found too little memory wait for a GPU to themselves."""
+        self.stop()  # each still holds a little of the GPU
+        self._num_workers = max(1, len(self._places))
+        self._waiting.extend(self._crowded)
+        self._crowded.clear()
+
+    def _hire(self) -> None:
+        taken = {worker.slot for worker in self._workers}
+        slot = min(set(range(self._num_workers)) - taken)
+        log = self._recipe.with_name(f"worker-{slot + 1}.log")
+        place = self._places[slot % len(self._places)] if self._places else None
+        worker = _start(self._recipe, log, place, overwrite=self._overwrite)
+        worker.slot = slot
+        self._workers.append(worker)
+
+    def _visit(self, worker: _Worker) -> bool:
+        """Collect a result, give the worker another pair; return whether its pair ended."""
+        gone = worker.process.poll() is not None
+        answer = worker.take()
+        ended = False
+        if worker.pair and _lacked_room(answer) and self._num_workers > max(1, len(self._places)):
+            arm, seed = worker.pair
+            self._reporter.warn(
+                f"{arm} with seed {seed} found too little GPU memory beside others: "
+                "it runs again at the end, with a GPU to itself"
+            )
+            self._crowded.append(worker.pair)
+            worker.pair = answer = None
+        if worker.pair and (answer or gone):
+            self.found[worker.pair] = _ended(self._profile, worker, answer or {}, self._reporter)
+            worker.pair = None
+            ended = True
+        if gone:
+            self._workers.remove(worker)
+        elif worker.pair is None and self._waiting:
+            worker.give(self._waiting.popleft())
+        return ended
 
 
 def _lacked_room(answer: dict[str, Any] | None) -> bool:

@@ -13,7 +13,7 @@ from ccrl_cli.cli.app import COMMANDS, load_command
 from ccrl_cli.config.load import load_profile
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-GUIDES = sorted([*DOCS.glob("guide-*.md"), *DOCS.glob("baselines.md")])
+GUIDES = sorted([*DOCS.glob("guide-*.md"), *DOCS.glob("baselines.md"), *DOCS.glob("results.md")])
 if not GUIDES:
     pytest.skip("the guides are in the repository, not in the package", allow_module_level=True)
 

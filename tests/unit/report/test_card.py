@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -57,7 +58,17 @@ def test_a_base_that_is_not_on_the_hub_is_not_linked(base):
 def test_scores_that_are_not_reportable_do_not_reach_the_index():
     text = card(evaluation={**EVALUATION, "reportable": False})
     assert "model-index" not in front(text)
-    assert "| target |" in text  # but the table shows them
+    assert "| target, greedy |" in text  # but the table shows them
+
+
+def test_every_way_of_decoding_has_a_row_and_caveats_stand_beside():
+    vote = {"before": {"f1": 0.489}, "after": {"f1": 0.52, "num_sentences": 7}}
+    domains = json.loads(json.dumps(EVALUATION["domains"]))
+    domains["target"]["decoded"] = {"vote": vote}
+    text = card(evaluation={**EVALUATION, "domains": domains})
+    assert "| target, vote |" in text
+    assert "| 48.9 | 52.0 |  | 7 |" in text
+    assert "- One training: the intervals say what these weights" in text
 
 
 def test_without_scores_it_says_so():
@@ -67,7 +78,7 @@ def test_without_scores_it_says_so():
 def test_markup_in_names_stays_text():
     text = card(title="<script>alert(1)</script>")
     assert "# \\<script\\>alert" in text
-    assert '| target | a"b: \\|c\\| |' in text
+    assert '| target, greedy | a"b: \\|c\\| |' in text
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
