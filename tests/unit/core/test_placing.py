@@ -88,7 +88,8 @@ def test_letters_are_not_folded_into_others():
 )
 def test_invisible_characters_do_not_matter(text, mention):
     (place,) = TextPlacer(example(text)).place([mention])
-    assert place is not None and not place.folded
+    assert place is not None
+    assert not place.folded
     assert mention_key(text[place.start : place.end]) == mention_key(mention)
 
 
