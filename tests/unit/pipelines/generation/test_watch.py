@@ -7,7 +7,7 @@ from ccrl_cli.pipelines.generation.watch import STOPPED_AFTER, AnswerWatch
 from ccrl_cli.records import Completion, Parse
 
 GOOD = Completion("[]", None, 2, "stop"), Parse("valid")
-CUT = Completion("<think>", None, 64, "length"), Parse("invalid", reason="reasoning alone")
+CUT = Completion("<think>", None, 64, "length"), Parse("invalid", reason="cut list")
 FILTERED = Completion("", None, 0, "error", reason="content_filter"), Parse("invalid")
 EMPTY = Completion("", None, 9, "stop", reasoning="hm"), Parse("invalid", reason="no list")
 
