@@ -324,7 +324,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
         list(reader.decoded())
     assert [row for _, row in itertools.islice(reader.decoded(), 2)] == [{"a": 1}, {"b": 2}]
     assert [reader.number_at(line.offset) for line in reader] == [1, 2, 3]
-    for suffix, pack in ((".gz", gzip.compress), (".zst", zstandard.compress)):
+    for suffix, pack in ((".gz", gzip.compress), (".zst", zstd.compress)):
         packed = tmp_path / f"a.jsonl{suffix}"
         packed.write_bytes(pack(b'\xef\xbb\xbf{"a": 1}\n'))
         assert [row for _, row in JsonlReader(packed).objects()] == [{"a": 1}]

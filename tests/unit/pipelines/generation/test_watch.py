@@ -45,9 +45,10 @@ def test_what_a_server_reports_is_said_in_its_own_words():
 
 def test_a_run_whose_answers_are_all_unreadable_is_stopped():
     watch = AnswerWatch(Said(), 64, needs_logprobs=False)
+    for _ in range(STOPPED_AFTER - 1):
+        watch.add([CUT[0]], [CUT[1]])
     with pytest.raises(PartialError, match="stopped: 64 of 64 answers") as caught:
-        for _ in range(STOPPED_AFTER):
-            watch.add([CUT[0]], [CUT[1]])
+        watch.add([CUT[0]], [CUT[1]])
     assert caught.value.exit_code == 4
     assert "max_tokens" in caught.value.hint
 
