@@ -92,12 +92,16 @@ class Completion:
         mean_logprob: mean log-probability (nats) of the sampled tokens under the untempered model.
         num_tokens: sampled tokens, the end token included.
         finish: ``stop`` (end token), ``length`` (cut at the limit) or ``error``.
+        reasoning: what a server hands out apart from the answer.
+        reason: why there is no answer (finish ``error``), in the server's own words.
     """
 
     text: str
     mean_logprob: float | None
     num_tokens: int
     finish: Finish
+    reasoning: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

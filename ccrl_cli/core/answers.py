@@ -13,10 +13,10 @@ _TEXT = r'"([^"\\\r\n\t]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})+"'
 
 
 def answer_schema(type_names: Iterable[str]) -> dict[str, Any]:
-    """Return the JSON schema of a list of mentions whose types are the listed ones.
+    """Return the JSON schema of mentions whose types are the listed ones, in an object's list.
 
-    Every text that fits it parses as ``valid`` (`core.parsing.parse_completion`), but for a mention
-    of blanks alone.
+    Servers of OpenAI's kind refuse a schema whose root is no object. Every text that fits it can
+    be read (`core.parsing.parse_completion`), but for a mention of blanks alone.
 
     Args:
         type_names: names of the types as prompts show them, in any order.
@@ -33,7 +33,12 @@ def answer_schema(type_names: Iterable[str]) -> dict[str, Any]:
         "required": ["text", "type"],
         "additionalProperties": False,
     }
-    return {"type": "array", "items": mention}
+    return {
+        "type": "object",
+        "properties": {"entities": {"items": mention, "type": "array"}},
+        "required": ["entities"],
+        "additionalProperties": False,
+    }
 
 
 def answer_pattern(type_names: Iterable[str]) -> str:

@@ -161,20 +161,18 @@ def type_posterior(posteriors: Sequence[float] | None, empty_share: float) -> fl
 def logprob(cluster_ids: Sequence[int], mean_logprobs: Sequence[float | None]) -> float:
     """Return exp(mean token log-probability), averaged over the members of the winning cluster.
 
-    0 if no completion is valid.
+    Members without a log-probability are left out of the average; 0 if none has one, or no
+    completion is valid.
 
     Raises:
-        ValueError: a member of the winning cluster has no log-probability, or as
-            :func:`semantic_entropy` says.
+        ValueError: as :func:`semantic_entropy` says.
     """
     known = _known(mean_logprobs, cluster_ids)
     best = winner(cluster_ids, mean_logprobs)
-    if best == INVALID:
-        return 0.0
     members = [value for number, value in zip(cluster_ids, known, strict=True) if number == best]
     likelihoods = [math.exp(value) for value in members if value is not None]
-    if len(likelihoods) < len(members):
-        raise ValueError("the logprob metric needs the log-probabilities of the completions")
+    if best == INVALID or not likelihoods:
+        return 0.0
     return math.fsum(likelihoods) / len(likelihoods)
 
 

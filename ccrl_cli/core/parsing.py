@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ccrl_cli.records import Entity, Parse
+from ccrl_cli.core.alignment import fold_case
+from ccrl_cli.core.reasoning import answer_part
+from ccrl_cli.records import Entity, Finish, Parse
 
 _LIST_OPEN = re.compile(r"\[\s*+[\[{\]]")
 _OBJECT_OPEN = re.compile(r"\{\s*+[\"']")
@@ -24,6 +25,15 @@ _SINGLE_QUOTED = re.compile(r"'([^'\"\\\n]*+)")
 _LITERAL = re.compile(r"[-+.\w]++")
 _NESTING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _FENCE = "```"
+_JOINTS = re.compile(r"[_\-/\s]+")
+#: Keys under which a list, even an empty one, can mean mentions.
+_MENTION_KEYS = frozenset(
+    {
+        *("entities", "entity", "namedentities", "mentions", "ner", "nes", "spans", "annotations"),
+        *("answer", "list", "output", "result", "results", "items", "labels", "response", "data"),
+    }
+)
+_DEEPEST = 8
 
 
 class _Cut(Exception):  # noqa: N818 - a signal between the functions here, never seen outside
@@ -52,8 +62,11 @@ _DECODER = json.JSONDecoder(
 _decode_string = json.decoder.scanstring  # type: ignore[attr-defined]
 
 
-def parse_completion(text: str, types: Mapping[str, str]) -> Parse:
+def parse_completion(text: str, types: Mapping[str, str], finish: Finish = "stop") -> Parse:
     """Read the mentions that a completion states.
+
+    What is read is its answer (:func:`ccrl_cli.core.reasoning.answer_part`): reasoning that never
+    came to one is invalid, and so is any text with the finish ``error``.
 
     ``valid``: strict JSON, a list of objects with exactly the keys ``text`` and ``type``, both
     non-blank text, all types known; the empty list is valid. ``repaired``: readable after one of
@@ -61,31 +74,51 @@ def parse_completion(text: str, types: Mapping[str, str]) -> Parse:
     are kept); one object instead of a list; a list wrapped in an object; plain single-quoted text;
     raw line breaks in text; extra or duplicate keys (the last one counts); elements that are not
     mentions (dropped); lone surrogates (replaced by U+FFFD); unknown types (kept as written and
-    counted). ``invalid``: anything else, with a reason.
+    counted); the same list repeated; JSON inside a JSON string; pairs of text and type; texts by
+    type; one list deep inside. ``invalid``: anything else, with a reason.
 
-    "No entities" is only ever read from a complete empty list: an answer of which nothing
-    survives is invalid.
+    "No entities" is only ever read from a complete empty list that is the whole answer, or stands
+    under a key that can mean mentions: inside prose or in an answer that was cut it is invalid, as
+    is an answer of which nothing survives.
 
     Args:
         text: the completion, any text at all.
         types: prompt name to type identifier. Names and identifiers are matched exactly first,
-            then without regard to case, width of whitespace and Unicode composition; a prompt
-            name goes before an identifier.
+            then without regard to case, white space, underscores, hyphens, slashes and Unicode
+            composition; a prompt name goes before an identifier.
+        finish: why the completion ended.
 
     Returns:
         The outcome and the mentions in the order written. Never raises.
     """
+    if finish == "error":
+        return Parse("invalid", reason="broken off")
     lookup = _type_lookup(tuple(types.items()))
+    parse = _parse(text, lookup)
+    if finish != "length" or parse.outcome == "invalid":
+        return parse
+    if not parse.entities or (
+        parse.reason == "text around the list" and text.lstrip()[:1] not in ("[", "{", "`")
+    ):
+        return Parse("invalid", reason="cut answer")
+    return parse
+
+
+def _parse(text: str, lookup: Mapping[str, str]) -> Parse:
     escaped = not text.isascii() or "\\u" in text
     try:
         value = _DECODER.decode(text)
     except (ValueError, RecursionError):
-        return _parse_repairable(text, lookup, escaped)
-    if isinstance(value, list):
-        return _interpret(value, lookup, escaped)
-    if isinstance(value, tuple):
-        return _interpret(_unwrap(value), lookup, escaped, "object instead of a list")
-    return Parse("invalid", reason="no list")
+        answer = answer_part(text)
+        if answer is None:
+            return Parse("invalid", reason="reasoning without an answer")
+        try:
+            if answer == text:
+                raise ValueError from None
+            value = _DECODER.decode(answer)
+        except (ValueError, RecursionError):
+            return _parse_repairable(answer, lookup, escaped)
+    return _read_value(value, lookup, escaped)
 
 
 @lru_cache(maxsize=256)
@@ -101,15 +134,98 @@ def _type_lookup(items: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 
 def _fold(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    return " ".join(_JOINTS.sub(" ", fold_case(name)).split())
 
 
-def _unwrap(pairs: tuple[tuple[str, Any], ...]) -> list[Any]:
-    """Return the elements that a top-level object stands for: its only list, or itself."""
-    lists = [value for _, value in pairs if isinstance(value, list)]
-    if len(lists) == 1 and not any(key == "text" for key, _ in pairs):
-        return list(lists[0])
-    return [pairs]
+def _read_value(value: Any, lookup: Mapping[str, str], escaped: bool) -> Parse:
+    """Turn a decoded answer into a parse, whatever shape its mentions have."""
+    if isinstance(value, str):
+        try:
+            inner = _DECODER.decode(value)
+        except (ValueError, RecursionError):
+            inner = None
+        if not isinstance(inner, list | tuple):
+            return Parse("invalid", reason="no list")
+        return _interpret(_unwrap(inner, lookup), lookup, escaped, "JSON inside a JSON string")
+    if isinstance(value, list):
+        elements = _unwrap(value, lookup)
+        return _interpret(elements, lookup, escaped, None if elements is value else "other shape")
+    if isinstance(value, tuple):
+        return _interpret(_unwrap(value, lookup), lookup, escaped, "object instead of a list")
+    return Parse("invalid", reason="no list")
+
+
+def _unwrap(value: list[Any] | tuple[Any, ...], lookup: Mapping[str, str]) -> list[Any]:
+    """Return the elements that a decoded answer stands for, mentions as pairs of key and value."""
+    if isinstance(value, list):
+        if len(value) == 1 and isinstance(value[0], list) and _is_mentions(value[0]):
+            return value[0]
+        return _from_pairs(value, lookup) or value
+    fields = dict(value)
+    if "text" in fields:
+        return [value]
+    found = _by_type(fields, lookup)
+    if found is not None:
+        return found
+    lists = list(_lists(value))
+    named = [items for key, items in lists if _means_mentions(key)]
+    if len(named) == 1:
+        return named[0]
+    if len(lists) == 1 and lists[0][1] and not named:
+        return lists[0][1]
+    inner = [item for key, item in value if isinstance(item, tuple) and _means_mentions(key)]
+    if len(inner) == 1:
+        return _by_type(dict(inner[0]), lookup) or [value]
+    return [value]
+
+
+def _means_mentions(key: str) -> bool:
+    return _JOINTS.sub("", key.casefold()) in _MENTION_KEYS
+
+
+def _is_mentions(items: list[Any]) -> bool:
+    return bool(items) and all(isinstance(item, tuple) and "text" in dict(item) for item in items)
+
+
+def _lists(value: tuple[Any, ...], depth: int = 0) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the lists in nested objects with their keys."""
+    for key, item in value:
+        if isinstance(item, list):
+            yield key, item
+        elif isinstance(item, tuple) and depth < _DEEPEST:
+            yield from _lists(item, depth + 1)
+
+
+def _by_type(fields: Mapping[str, Any], lookup: Mapping[str, str]) -> list[Any] | None:
+    """Return mentions from lists of texts by type, or types by text; None for another shape."""
+    if not fields:
+        return None
+    if all(_known(key, lookup) and _are_texts(item) for key, item in fields.items()):
+        return [(("text", text), ("type", key)) for key, texts in fields.items() for text in texts]
+    if all(isinstance(item, str) and _known(item, lookup) for item in fields.values()) and not any(
+        _known(key, lookup) or key in ("type", "label") for key in fields
+    ):
+        return [(("text", key), ("type", item)) for key, item in fields.items()]
+    return None
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _from_pairs(value: list[Any], lookup: Mapping[str, str]) -> list[Any] | None:
+    """Return mentions from pairs, if one of their two sides holds types in each, and one alone."""
+    if not value or not all(_are_texts(item) and len(item) == 2 for item in value):
+        return None
+    sides = [side for side in (0, 1) if all(_known(item[side], lookup) for item in value)]
+    if len(sides) != 1:
+        return None
+    (side,) = sides
+    return [(("text", item[1 - side]), ("type", item[side])) for item in value]
+
+
+def _known(name: str, lookup: Mapping[str, str]) -> bool:
+    return name in lookup or _fold(name) in lookup
 
 
 def _interpret(
@@ -187,12 +303,38 @@ def _parse_repairable(text: str, lookup: Mapping[str, str], escaped: bool) -> Pa
         return Parse("invalid", reason=f"malformed {what}")
     except _Cut:
         return Parse("invalid", reason=f"cut {what}")
-    if again.search(body, end) or again.search(rest):
+    repeated = False
+    if again.search(body, end):
+        if what == "object" or not _is_repeated(body, elements, end):
+            return Parse("invalid", reason=f"more than one {what}")
+        repeated = True
+    elif again.search(rest):
         return Parse("invalid", reason=f"more than one {what}")
+    fenced = body is not text
+    around = body[:start].strip() or (body[end:].strip() if not repeated else "")
+    if not elements and around and not fenced:
+        return Parse("invalid", reason="an empty list inside prose")
     if repair is None:
-        fenced, around = body is not text, body[:start].strip() or body[end:].strip()
         repair = "code fence" if fenced else "text around the list" if around else "loose syntax"
+        repair = "repeated list" if repeated else repair
     return _interpret(elements, lookup, escaped, repair)
+
+
+def _is_repeated(text: str, elements: list[Any], position: int) -> bool:
+    """Return whether all that follows is the same list again, the last one maybe cut."""
+    while (opening := _LIST_OPEN.search(text, position)) is not None:
+        if text[position : opening.start()].strip(" \t\r\n,`"):
+            return False
+        try:
+            again, position, cut = _scan_list(text, opening.start())
+        except _Cut:
+            return bool(elements)
+        except _Malformed:
+            return False
+        if again != elements and not (cut and again == elements[: len(again)]):
+            return False
+    rest = text[position:].strip(" \t\r\n,`")
+    return not rest or (rest == "[" and bool(elements))
 
 
 def _open_fence(text: str) -> tuple[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -24,6 +25,7 @@ from ccrl_cli.data.readers import (
     file_format,
     read_examples,
 )
+from ccrl_cli.data.saved import is_saved, read_saved, saved_splits
 from ccrl_cli.errors import DataError, PreconditionError
 from ccrl_cli.records import Example
 
@@ -109,7 +111,7 @@ class _Part:
 
     examples: tuple[Example, ...]
     counts: ReadCounts
-    file: tuple[str, str] | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
 
 class SplitReader:
@@ -140,10 +142,11 @@ def load_split(spec: DatasetSpec | str | Path, split: str) -> Split:
     """Load one split of a data set.
 
     A local file is every split of itself; a local folder holds ``train``, ``dev`` (``valid``,
-    ``validation``, ``val``) and ``test`` files of any format that ``readers`` knows, or a corpus
-    with ``corpus.toml`` and markup. Without labels in the spec, a corpus states its own, and
-    other sources are asked for every type that any of their splits has, sorted: none at all if
-    nothing is labelled.
+    ``validation``, ``val``) and ``test`` files of any format that ``readers`` knows, in it or in
+    its folder ``data``, whole or as shards (``train-00000-of-00002.parquet``); or what
+    ``save_to_disk`` of ``datasets`` left; or a corpus with ``corpus.toml`` and markup. Without
+    labels in the spec, a corpus states its own, and other sources are asked for every type that
+    any of their splits has, sorted: none at all if nothing is labelled.
 
     Raises:
         DataError: the source, the split or the labels do not exist in it, or a file is malformed.
@@ -164,6 +167,7 @@ def _load(spec: DatasetSpec, split: str, reader: SplitReader) -> Split:
     mentions = count_examples(examples)["mentions"]
     counts = ReadCounts(
         empty=sum(part.counts.empty for part in parts),
+        rejected=sum(part.counts.rejected for part in parts),
         converted_tags=sum(part.counts.converted_tags for part in parts),
         repaired_tags=sum(part.counts.repaired_tags for part in parts),
         other_types=mentions - count_examples(kept)["mentions"],
@@ -183,7 +187,7 @@ def _load(spec: DatasetSpec, split: str, reader: SplitReader) -> Split:
         labels=labels,
         counts=counts,
         digest=_digest(labels, limited),
-        files=tuple(part.file for part in parts if part.file),
+        files=tuple(file for part in parts for file in part.files),
         type_names=corpus.type_names if corpus else {},
     )
 
@@ -269,14 +273,30 @@ def _load_part(spec: DatasetSpec, name: str, reader: SplitReader) -> _Part:
     if spec.source.startswith("hub:"):
         return reader.once((spec.source, name, tags), lambda: _load_hub(spec.source, name, tags))
     root = _root(spec.source)
-    if root.is_file():
-        file = root
-    elif root.joinpath(_CORPUS).is_file():
+    if root.is_dir() and root.joinpath(_CORPUS).is_file():
         return reader.once((str(root), name, tags), lambda: _load_markup(root, name))
-    else:
-        file = _find_file(root, name)
-    result = _read_file(file, tags, reader)
-    return _Part(result.examples, result.counts, (file.name, result.sha256))
+    if root.is_dir() and is_saved(Path(str(root))):
+        path, result = _read_saved(root, name, tags, reader)
+        return _Part(result.examples, result.counts, ((path, result.sha256),))
+    files = [root] if root.is_file() else _find_files(root, name)
+    results = [_read_file(file, tags, reader) for file in files]
+    return _Part(
+        tuple(example for result in results for example in result.examples),
+        _sum_counts([result.counts for result in results]),
+        tuple((file.name, r.sha256) for file, r in zip(files, results, strict=True)),
+    )
+
+
+def _read_saved(
+    root: Traversable, name: str, tags: tuple[str, ...] | None, reader: SplitReader
+) -> tuple[str, ReadResult]:
+    folder = Path(str(root))
+    return reader.once((str(folder), name, tags), lambda: read_saved(folder, name, tags))
+
+
+def _sum_counts(counts: Sequence[ReadCounts]) -> ReadCounts:
+    names = [field.name for field in fields(ReadCounts)]
+    return ReadCounts(**{name: sum(getattr(c, name) for c in counts) for name in names})
 
 
 def _load_hub(source: str, name: str, tags: tuple[str, ...] | None) -> _Part:
@@ -297,32 +317,66 @@ def _load_markup(root: Traversable, name: str) -> _Part:
     content = file.read_bytes()
     examples = parse_corpus(content, str(file), corpus.labels)
     counts = ReadCounts(**count_examples(examples))
-    return _Part(examples, counts, (file.name, hashlib.sha256(content).hexdigest()))
+    return _Part(examples, counts, ((file.name, hashlib.sha256(content).hexdigest()),))
+
+
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 
 
 def _candidates(root: Traversable, name: str) -> list[Traversable]:
+    """Return the files of a split, in a folder or in its folder ``data``."""
+    if is_saved(Path(str(root))):
+        return [root.joinpath(split) for split in saved_splits(Path(str(root))) if split == name]
     stems = _FILE_NAMES.get(name, (name,))
-    return [
-        entry
-        for entry in sorted(root.iterdir(), key=lambda entry: entry.name)
-        if entry.is_file() and file_format(Path(entry.name)) and entry.name.split(".")[0] in stems
-    ]
+    for folder in (root, root.joinpath("data")):
+        found = [
+            entry
+            for entry in (sorted(folder.iterdir(), key=lambda e: e.name) if folder.is_dir() else ())
+            if entry.is_file()
+            and _is_data(entry.name)
+            and (_stem(entry.name) in stems or entry.name.split(".")[0] in stems)
+        ]
+        if found:
+            return found
+    return []
 
 
-def _find_file(root: Traversable, name: str) -> Traversable:
+def _is_data(name: str) -> bool:
+    return file_format(Path(name)) not in (None, "brat")
+
+
+def _stem(name: str) -> str:
+    """Return the split that a file name states."""
+    stem = name.split(".")[0]
+    shard = _SHARD.fullmatch(stem)
+    return shard.group(1) if shard else stem
+
+
+def _find_files(root: Traversable, name: str) -> list[Traversable]:
+    """Return the one file of a split, or all of its shards."""
     found = _candidates(root, name)
-    if len(found) == 1:
-        return found[0]
+    shards = [_SHARD.fullmatch(file.name.split(".")[0]) for file in found]
+    if len(found) == 1 and (shards[0] is None or found[0].name.split(".")[0] == name):
+        return found
+    if found and all(shard and int(shard.group(3)) == len(found) for shard in shards):
+        return found
+    if found and all(shards):
+        raise DataError(
+            f"{root} has {len(found)} shards of split {name!r}, not all of them: "
+            f"{', '.join(f.name for f in found)}",
+            hint="fetch the data set again, or name one file as path",
+        )
     if found:
         raise DataError(
             f"{root} has several files for split {name!r}: {', '.join(f.name for f in found)}",
-            hint="keep one of them, or name the file itself as path",
+            hint="keep one of them, name the file itself as path, or join several with "
+            "train_split = 'A+B' (dev_split, test_split) in the data's section",
         )
     there = sorted(e.name for e in root.iterdir() if e.is_file() and file_format(Path(e.name)))
     raise DataError(
         f"{root} has no file for split {name!r}",
-        hint=f"it has: {', '.join(there[:10]) or 'no file to read'}; "
-        f"call one {name}.jsonl, or map its name with splits",
+        hint=f"it has: {', '.join(there[:10]) or 'no file to read'}; call one {name}.jsonl, or set "
+        f"{name}_split = 'NAME' in [data.source] or [data.target] ('A+B' joins several)",
     )
 
 
@@ -371,8 +425,11 @@ def _labels(
         root = _root(spec.source)
         names = [n for split in SPLITS for n in _split_names(spec, split)] if root.is_dir() else []
         for name in dict.fromkeys(names):
-            for file in _candidates(root, name)[:1]:
-                seen.update(_read_file(file, None, reader).labels)
+            for file in _candidates(root, name):
+                if is_saved(Path(str(root))):
+                    seen.update(_read_saved(root, name, None, reader)[1].labels)
+                else:
+                    seen.update(_read_file(file, None, reader).labels)
     return tuple(sorted(seen))
 
 

@@ -1,80 +1,35 @@
-"""Line and column formats (CoNLL, plain text, CSV, TSV) to sentences."""
+"""Plain text and tables (CSV, TSV) to sentences."""
 
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from ccrl_cli.data.examples import TAG, Row, TaggedRow, TextRow, text_lines
+from ccrl_cli.data.conll import (
+    DOCUMENT_START,
+    TAG_LIKE,
+    is_comment,
+    read_conll,
+    split_columns,
+)
+from ccrl_cli.data.examples import Row, TaggedRow, TextRow, text_lines
+from ccrl_cli.data.shapes import MENTION_FIELDS, TAG_FIELDS, row_from_fields
 from ccrl_cli.errors import DataError
 
-_DOCUMENT_START = "-DOCSTART-"
-_SPACES = re.compile("[ \t]+")
-_TAG_LIKE = re.compile(rf"O|{TAG.pattern}")
 _FEW = 0.1
 """Share of lines that may end like a tag in plain text before the format is in doubt."""
 
 _TOKEN_FIELDS = ("token", "word")
-_TAG_FIELDS = ("tag", "ner_tag", "ner")
+_TAG_COLUMNS = ("tag", "ner_tag", "ner")
 _SENTENCE_FIELDS = ("sentence_id", "sent_id", "sentence", "sentence #")
-
-
-def read_conll(content: bytes, source: str) -> Iterator[Row]:
-    """Yield the sentences of a file with one token a line and blank lines between sentences.
-
-    Columns are parted by tabs, or by spaces in a line without a tab. The token is the first, the
-    tag the last column; with one column alone the sentences are unlabelled. ``-DOCSTART-`` lines
-    and, before a sentence, comment lines (``# `` without a tag at the end) are skipped.
-
-    Raises:
-        DataError: lines differ in their number of columns, with file and line.
-    """
-    tokens: list[str] = []
-    tags: list[str] = []
-    width = first = 0
-    for number, line in text_lines(content, source):
-        if not line.strip(" \t"):
-            yield from _sentence(tokens, tags, width, f"{source}:{first}")
-            tokens, tags = [], []
-            continue
-        columns = _columns(line)
-        if columns[0] == _DOCUMENT_START or (not tokens and _is_comment(columns)):
-            continue
-        width = width or len(columns)
-        if len(columns) != width:
-            raise DataError(
-                f"{source}:{number}: {len(columns)} columns, where the lines before have {width}",
-                hint="part token and tag by one tab in every line",
-            )
-        if not tokens:
-            first = number
-        tokens.append(columns[0])
-        tags.append(columns[-1])
-    yield from _sentence(tokens, tags, width, f"{source}:{first}")
-
-
-def _sentence(
-    tokens: Sequence[str], tags: Sequence[str], width: int, where: str
-) -> Iterator[TaggedRow]:
-    if tokens:
-        yield TaggedRow(where, tuple(tokens), tuple(tags) if width > 1 else None)
-
-
-def _columns(line: str) -> list[str]:
-    return line.rstrip(" ").split("\t") if "\t" in line else _SPACES.split(line.strip(" "))
-
-
-def _is_comment(columns: Sequence[str]) -> bool:
-    return columns[0] == "#" and not _TAG_LIKE.fullmatch(columns[-1])
 
 
 def read_text(content: bytes, source: str) -> Iterator[Row]:
     """Yield the sentences of a ``.txt`` file: CoNLL columns if it looks so, else one a line.
 
-    It is CoNLL if every line but the blank ones ends in a tag, or all have the same number of
-    tabs; it is plain text if hardly any does.
+    It is CoNLL if it has more than one line, all of one number of columns, and every line but the
+    blank ones ends in a tag; it is plain text if hardly any does.
 
     Raises:
         DataError: the file looks like neither.
@@ -88,29 +43,39 @@ def read_text(content: bytes, source: str) -> Iterator[Row]:
 
 
 def _looks_like_conll(lines: Iterable[tuple[int, str]], source: str) -> bool:
-    tagged = tabbed = total = 0
-    tabs: set[int] = set()
+    tagged = tabbed = total = bare = 0
+    widths: set[int] = set()
+    last: set[str] = set()
     odd: int | None = None
     start = True
     for number, line in lines:
         if not line.strip(" \t"):
             start = True
             continue
-        columns = _columns(line)
-        if columns[0] == _DOCUMENT_START or (start and _is_comment(columns)):
+        columns = split_columns(line)
+        if columns[0] == DOCUMENT_START or (start and is_comment(line, columns)):
             continue
         start = False
         total += 1
-        tabs.add(line.count("\t"))
+        widths.add(len(columns))
         tabbed += "\t" in line
-        if len(columns) > 1 and _TAG_LIKE.fullmatch(columns[-1]):
+        last.add(columns[-1])
+        bare += len(columns) > 1 and " " not in columns[-1]
+        if len(columns) > 1 and TAG_LIKE.fullmatch(columns[-1]):
             tagged += 1
         elif odd is None:
             odd = number
-    if total and (tagged == total or (tabbed == total and len(tabs) == 1)):
+    if total < 2:
+        return bool(tagged and tabbed and widths == {2})
+    if len(widths) == 1 and (tagged == total or (tabbed == bare == total and "O" in last)):
         return True
     if tagged <= _FEW * total and 2 * tabbed < total:
         return False
+    if tagged == total:
+        raise DataError(
+            f"{source}: every line ends like a tag, but they differ in their number of columns",
+            hint="name it .conll to see the first wrong line, or write the sentences as JSONL",
+        )
     raise DataError(
         f"{source}: {tagged} of {total} lines end in a tag, line {odd} does not: the file is"
         " neither CoNLL columns nor plain sentences",
@@ -121,29 +86,68 @@ def _looks_like_conll(lines: Iterable[tuple[int, str]], source: str) -> bool:
 def read_delimited(content: bytes, source: str, delimiter: str) -> Iterator[Row]:
     """Yield the sentences of a CSV file, or of a TSV file (which has no quotes).
 
-    The header names a ``text`` column (one unlabelled sentence a row), or a token column, a
-    sentence id column and maybe a tag column (one token a row; a blank id continues the sentence).
+    A CSV file may be parted by semicolons or tabs: whichever its header shows. The header names a
+    ``text`` column (one sentence a row, with its mentions as JSON in a column such as
+    ``entities``, if any), or a token column, a sentence id column and maybe a tag column (one
+    token a row; a blank id continues the sentence). A TSV file without a header whose lines end in
+    tags is CoNLL.
 
     Raises:
         DataError: the header has neither, or a row has another number of fields.
     """
-    records = _records(content, source, delimiter)
+    records = _records(content, source, _delimiter(content, source, delimiter))
     header = [name.strip().casefold() for name in next(records, (0, []))[1]]
     if "text" in header:
-        column = header.index("text")
         for number, record in _checked(records, len(header), source):
-            yield TextRow(f"{source}:{number}", record[column])
+            fields = dict(zip(header, record, strict=True))
+            blank = {n for n in (*TAG_FIELDS, *MENTION_FIELDS) if not fields.get(n, "x").strip()}
+            stated = {name: value for name, value in fields.items() if name not in blank}
+            yield row_from_fields(stated, f"{source}:{number}")
         return
     token, tag, sentence = (
         next((header.index(name) for name in names if name in header), None)
-        for names in (_TOKEN_FIELDS, _TAG_FIELDS, _SENTENCE_FIELDS)
+        for names in (_TOKEN_FIELDS, _TAG_COLUMNS, _SENTENCE_FIELDS)
     )
+    if (token is None or sentence is None) and delimiter == "\t" and _is_conll(content, source):
+        yield from read_conll(content, source)
+        return
     if token is None or sentence is None:
         raise DataError(
             f"{source}:1: the header names no text column, and no token with sentence_id columns",
             hint="begin the file with a header: text, or sentence_id, token, tag",
         )
     yield from _token_rows(_checked(records, len(header), source), (token, tag, sentence), source)
+
+
+def _sentence(
+    tokens: Sequence[str], tags: Sequence[str], width: int, where: str
+) -> Iterator[TaggedRow]:
+    if tokens:
+        yield TaggedRow(where, tuple(tokens), tuple(tags) if width > 1 else None)
+
+
+def _is_conll(content: bytes, source: str) -> bool:
+    lines = list(text_lines(content, source))
+    columns = [split_columns(line) for _, line in lines if line.strip() and line[0] != "#"]
+    if not columns or not all(TAG_LIKE.fullmatch(line[-1]) for line in columns[:2]):
+        return False
+    try:
+        return _looks_like_conll(lines, source)
+    except DataError:
+        return False
+
+
+def _delimiter(content: bytes, source: str, given: str) -> str:
+    """Return what parts the columns of a header: the given mark, or ``;`` or a tab in its place."""
+    if given == "\t":
+        return given
+    first = next((line for _, line in text_lines(content, source) if line.strip()), "")
+    known = {"text", *_TOKEN_FIELDS, *_SENTENCE_FIELDS}
+    for mark in (given, ";", "\t"):
+        names = [name.strip(' "').casefold() for name in first.split(mark)]
+        if known & set(names):
+            return mark
+    return given
 
 
 def _token_rows(

@@ -8,21 +8,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from ccrl_cli.core.alignment import Aligner, bio_to_spans, mention_key, spans_to_bio, tokenize
+from ccrl_cli.core.alignment import bio_to_spans, mention_key, spans_to_bio, tokenize
+from ccrl_cli.core.placing import TextPlacer, on_tokens
+from ccrl_cli.data.joining import join_tokens, lay_tokens, single_characters, states_blanks
 from ccrl_cli.errors import DataError
 from ccrl_cli.records import Example, Span
 
 TAG = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
 """A tag that carries a position: IOB, IOBES or BILOU prefix, a dash, a type."""
 
+_SPELLINGS = (
+    (re.compile(r"([bieslum])-(.+)", re.DOTALL), (1, 2)),
+    (re.compile(r"(.+)-([BIESLUM])", re.DOTALL), (2, 1)),
+    (re.compile(r"([BIESLUM])_(.+)", re.DOTALL), (1, 2)),
+)
+"""Other spellings of a tag in use: lower-case prefixes, suffixes, an underscore."""
+
 _TO_IOBES = {"L": "E", "U": "S", "M": "I"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A gold mention of a text: surface, type, and its half-open character range if known."""
+    """A gold mention of a text: surface, type, and its half-open character range if known.
 
-    text: str
+    The surface is None where a file states the range alone.
+    """
+
+    text: str | None
     type: str
     start: int | None = None
     end: int | None = None
@@ -36,10 +48,16 @@ def text_lines(content: bytes, source: str) -> Iterator[tuple[int, str]]:
     only if it is not empty.
 
     Raises:
-        DataError: bytes are not UTF-8 (UTF-8 encoded lone surrogates are accepted).
+        DataError: bytes are not UTF-8 (UTF-8 encoded lone surrogates are accepted), or carriage
+            returns alone end the lines.
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{source}:1: the file is UTF-16, not UTF-8", hint="save it as UTF-8")
+    alone = content.rstrip(b"\r\n").count(b"\r") - content.count(b"\r\n")
+    if alone > content.count(b"\n"):
+        raise DataError(
+            f"{source}:1: lines end in carriage returns alone", hint="save it with line feeds"
+        )
     lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -55,15 +73,32 @@ def text_lines(content: bytes, source: str) -> Iterator[tuple[int, str]]:
 
 
 def from_tokens(tokens: Iterable[str], gold: Iterable[Span] | None = None) -> Example:
-    """Return the input whose text is the tokens joined by one space."""
-    tokens = tuple(tokens)
-    offsets: list[tuple[int, int]] = []
-    position = 0
-    for token in tokens:
-        offsets.append((position, position + len(token)))
-        position += len(token) + 1
-    spans = None if gold is None else tuple(sorted(gold))
-    return Example(" ".join(tokens), tokens, tuple(offsets), spans)
+    """Return the input whose text is the tokens, joined as their script is written."""
+    return _laid(join_tokens(tuple(tokens)), tuple(tokens), gold)
+
+
+def _laid(
+    laid: tuple[str, tuple[tuple[int, int], ...]],
+    tokens: tuple[str, ...],
+    gold: Iterable[Span] | None,
+) -> Example:
+    """Return the input of tokens that are laid on a text; white space is no token."""
+    text, offsets = laid
+    if all(token.strip() for token in tokens):
+        texts = tuple(text[start:end] for start, end in offsets)
+        return Example(text, texts, offsets, None if gold is None else tuple(sorted(gold)))
+    kept = [(a, b) for a, b in offsets if text[a:b].strip()]
+    bare = Example(text, tuple(text[a:b] for a, b in kept), tuple(kept))
+    return bare if gold is None else _on_characters(bare, offsets, gold)
+
+
+def _on_characters(
+    bare: Example, offsets: Sequence[tuple[int, int]], gold: Iterable[Span]
+) -> Example:
+    """Return an input with the spans that the given offsets of its text state."""
+    ranges = [(offsets[s.start][0], offsets[s.end - 1][1], s.type) for s in gold]
+    view, spans = on_tokens(bare, [r for r in ranges if bare.text[r[0] : r[1]].strip()])
+    return replace(view, gold=spans)
 
 
 def from_text(text: str, where: str, mentions: Sequence[Mention] | None = None) -> Example:
@@ -72,82 +107,81 @@ def from_text(text: str, where: str, mentions: Sequence[Mention] | None = None) 
     Args:
         text: the sentence, kept as it is.
         where: file and line, for messages.
-        mentions: gold mentions, or None if unlabelled. Those with a character range go first;
-            the others are placed left to right, longest first, on what is free.
+        mentions: gold mentions, or None if unlabelled. Ranges are taken as they stand and cut the
+            tokens where they must; the others are placed longest first on what is free, on whole
+            words before places inside one.
 
     Raises:
-        DataError: a range does not hold its mention, crosses a token or another mention, or a
-            mention is not in the text as often as it is listed.
+        DataError: a range does not hold its mention or overlaps another, or a mention is not in
+            the text as often as it is listed.
     """
-    tokens, offsets = tokenize(text)
-    example = Example(text, tokens, offsets)
+    example = Example(text, *tokenize(text))
     if mentions is None:
         return example
-    spans = _ranged_spans(example, [m for m in mentions if m.start is not None], where)
-    return _with_gold(
-        example, _placed_spans(example, [m for m in mentions if m.start is None], spans, where)
+    ranges = list(
+        dict.fromkeys(checked_range(text, m, where) for m in mentions if m.start is not None)
     )
-
-
-def _with_gold(example: Example, spans: Iterable[Span]) -> Example:
-    return replace(example, gold=tuple(sorted(spans)))
-
-
-def _ranged_spans(example: Example, mentions: Sequence[Mention], where: str) -> list[Span]:
-    starts = {start: index for index, (start, _) in enumerate(example.offsets)}
-    ends = {end: index + 1 for index, (_, end) in enumerate(example.offsets)}
-    spans: list[Span] = []
-    for mention in mentions:
-        if mention.start is None or mention.end is None:
+    ranges.sort()
+    for left, right in pairwise(ranges):
+        if left[1] > right[0]:
             raise DataError(
-                f"{where}: mention {mention.text!r} has a start or an end, not both",
-                hint="give both character positions or neither",
-            )
-        if (
-            not 0 <= mention.start < mention.end <= len(example.text)
-            or example.text[mention.start : mention.end] != mention.text
-        ):
-            raise DataError(
-                f"{where}: the text at {mention.start}:{mention.end} is not {mention.text!r}",
-                hint="start and end count characters from 0, the end is exclusive",
-            )
-        start, end = starts.get(mention.start), ends.get(mention.end)
-        if start is None or end is None:
-            raise DataError(
-                f"{where}: mention {mention.text!r} ({mention.type}) does not start and end on"
-                f" token boundaries of {_around(example.text, mention.start, mention.end)!r}",
-                hint="mark whole words, or give the sentence as tokens and ner_tags",
-            )
-        spans.append(Span(start, end, mention.type))
-    for left, right in pairwise(sorted(spans)):
-        if left.end > right.start:
-            raise DataError(
-                f"{where}: mentions {example.span_text(left)!r} and {example.span_text(right)!r}"
+                f"{where}: mentions {text[left[0] : left[1]]!r} and {text[right[0] : right[1]]!r}"
                 " overlap",
                 hint="only flat annotation is supported: keep one of the two",
             )
-    return spans
+    loose = [m for m in mentions if m.start is None]
+    if loose:
+        ranges += _placed(example, loose, ranges, where)
+    view, spans = on_tokens(example, ranges)
+    return replace(view, gold=spans)
 
 
-def _around(text: str, start: int, end: int) -> str:
-    return text[max(0, start - 10) : end + 10]
+def checked_range(text: str, mention: Mention, where: str) -> tuple[int, int, str]:
+    """Return start, end and type of a mention with a range.
+
+    Raises:
+        DataError: the range does not hold the mention.
+    """
+    start, end = mention.start, mention.end
+    if start is None or end is None:
+        raise DataError(
+            f"{where}: mention {mention.text!r} has a start or an end, not both",
+            hint="give both character positions or neither",
+        )
+    held = text[start:end] if 0 <= start < end <= len(text) else ""
+    if not held.strip() or (mention.text is not None and not _same(held, mention.text)):
+        what = f"not {mention.text!r}" if mention.text is not None else "no visible text"
+        raise DataError(
+            f"{where}: the text at {start}:{end} is {what}",
+            hint="start and end count characters from 0, the end is exclusive",
+        )
+    return start, end, mention.type
 
 
-def _placed_spans(
-    example: Example, mentions: Sequence[Mention], taken: list[Span], where: str
-) -> list[Span]:
-    used = sum((1 << span.end) - (1 << span.start) for span in taken)
-    places = Aligner(example).place([mention_key(mention.text) for mention in mentions], used)
-    spans = list(taken)
+def _same(held: str, stated: str) -> bool:
+    return held == stated or mention_key(held) == mention_key(stated) != ""
+
+
+def _placed(
+    example: Example,
+    mentions: Sequence[Mention],
+    ranges: Sequence[tuple[int, int, str]],
+    where: str,
+) -> list[tuple[int, int, str]]:
+    """Return the ranges of mentions without one."""
+    placer = TextPlacer(example, fold=False)
+    taken = [(start, end) for start, end, _ in ranges]
+    places = placer.place([mention.text or "" for mention in mentions], taken)
+    found = []
     for mention, place in zip(mentions, places, strict=True):
         if place is None:
             raise DataError(
-                f"{where}: mention {mention.text!r} ({mention.type}) is not in the text as whole"
-                " words, or is listed more often than it occurs",
+                f"{where}: mention {mention.text!r} ({mention.type}) is not in the text, or is"
+                " listed more often than it occurs",
                 hint="copy mentions from the text exactly, or give start and end",
             )
-        spans.append(Span(place[0], place[1], mention.type))
-    return spans
+        found.append((place.start, place.end, mention.type))
+    return found
 
 
 # --- tags ---------------------------------------------------------------------------------------
@@ -155,11 +189,21 @@ def _placed_spans(
 
 @dataclass(frozen=True, slots=True)
 class TaggedRow:
-    """One sentence with its tags as the file states them, or None if it has none."""
+    """One sentence with its tags as the file states them, or None if it has none.
+
+    Attributes:
+        where: file and line, for messages.
+        tokens: T tokens.
+        tags: T tags, or None.
+        text: the sentence, if the file states it beside the tokens: they are laid on it.
+        form: name of the format.
+    """
 
     where: str
     tokens: tuple[str, ...]
     tags: tuple[str, ...] | None
+    text: str | None = None
+    form: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +213,17 @@ class TextRow:
     where: str
     text: str
     mentions: tuple[Mention, ...] | None = None
+    form: str = ""
 
 
-Row = TextRow | TaggedRow
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A sentence that its annotator set aside (``answer`` of Prodigy, cancelled tasks)."""
+
+    where: str
+
+
+Row = TextRow | TaggedRow | RejectedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +264,18 @@ def from_tagged(rows: Sequence[TaggedRow]) -> TaggedExamples:
                 f"{row.where}: the tag of token {row.tags.index('') + 1} is empty",
                 hint="write O for a token outside any mention",
             )
+    rows = spell_tags(rows)
     scheme = _scheme(rows)
+    lay = _Layer(rows)
     examples: list[Example] = []
     converted = repaired = 0
     for row in rows:
         if row.tags is None:
-            examples.append(from_tokens(row.tokens))
+            examples.append(lay(row, None))
             continue
         tags = [_normal(tag, scheme) for tag in row.tags]
         spans = bio_to_spans(tags)
-        examples.append(from_tokens(row.tokens, spans))
+        examples.append(lay(row, spans))
         standard = spans_to_bio(spans, len(tags))
         if scheme in ("IOB2", "IOBES"):
             pairs = zip(tags, standard, strict=True)
@@ -229,6 +283,57 @@ def from_tagged(rows: Sequence[TaggedRow]) -> TaggedExamples:
         if scheme != "IOB2":
             converted += sum(a != b for a, b in zip(row.tags, standard, strict=True))
     return TaggedExamples(tuple(examples), scheme, converted, repaired)
+
+
+class _Layer:
+    """Lays the tokens of one file's rows on their text, or joins them as the file is written."""
+
+    def __init__(self, rows: Iterable[TaggedRow]) -> None:
+        bare = [row.tokens for row in rows if row.text is None]
+        self._characters = single_characters(bare)
+        self._explicit = self._characters or states_blanks(bare)
+
+    def __call__(self, row: TaggedRow, gold: Sequence[Span] | None) -> Example:
+        if row.text is not None:
+            offsets = lay_tokens(row.tokens, row.text)
+            if offsets is None and gold is None:
+                return from_text(row.text, row.where)
+            if offsets is None:
+                raise DataError(
+                    f"{row.where}: the tokens do not spell the text {_short(row.text)!r}",
+                    hint="leave out the text or the tokens, or correct the one that is wrong",
+                )
+            return _laid((row.text, offsets), row.tokens, gold)
+        laid = join_tokens(row.tokens, explicit=self._explicit)
+        if not self._characters:
+            return _laid(laid, row.tokens, gold)
+        text, offsets = laid
+        bare = Example(text, *tokenize(text))
+        return bare if gold is None else _on_characters(bare, offsets, gold)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def spell_tags(rows: Sequence[TaggedRow]) -> list[TaggedRow]:
+    """Return rows with the tags of a file that spells them otherwise as B-type, I-type and O.
+
+    A file's tags are changed if all but O are spelled in the same other way.
+    """
+    kinds = {tag for row in rows for tag in row.tags or ()} - {"O", "o"}
+    for pattern, (prefix, kind) in _SPELLINGS:
+        found = {tag: match for tag in kinds if (match := pattern.fullmatch(tag))}
+        if kinds and len(found) == len(kinds):
+            names = {tag: f"{m[prefix].upper()}-{m[kind]}" for tag, m in found.items()}
+            names["o"] = "O"
+            return [
+                row
+                if row.tags is None
+                else replace(row, tags=tuple(names.get(t, t) for t in row.tags))
+                for row in rows
+            ]
+    return list(rows)
 
 
 def _scheme(rows: Sequence[TaggedRow]) -> str | None:
@@ -253,12 +358,34 @@ def _scheme(rows: Sequence[TaggedRow]) -> str | None:
             hint="write every tag as O, B-type or I-type",
         )
     if bare:
+        _check_bare(rows, bare)
         return "IO"
     if prefixes - {"B", "I"}:
         return "IOBES"
     if not prefixes:
         return None
     return "IOB2" if opening else "IOB1"
+
+
+_TYPE_LIKE = re.compile(r"[^\W\d_][^\s]*(?: [^\s]+){0,4}")
+
+
+def _check_bare(rows: Sequence[TaggedRow], bare: TaggedRow) -> None:
+    """Raise DataError if tags without any prefix are no types of mentions (IO)."""
+    kinds = {tag for row in rows for tag in row.tags or ()}
+    shown = ", ".join(sorted(kinds - {"O"})[:5])
+    if kinds <= {"B", "I", "O", "E", "S", "L", "U"}:
+        raise DataError(
+            f"{bare.where}: the tags {shown} have positions and no type",
+            hint="write the type's name behind each: B-disease, I-disease, O",
+        )
+    odd = next((kind for kind in sorted(kinds) if not _TYPE_LIKE.fullmatch(kind)), None)
+    if "O" not in kinds or odd is not None:
+        raise DataError(
+            f"{bare.where}: what stands in the place of tags is none ({odd or shown}): tags without"
+            " a prefix such as B- are read as types only where some are O",
+            hint="write every tag as O, B-type or I-type, or leave the tags out",
+        )
 
 
 def _normal(tag: str, scheme: str | None) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ccrl_cli.data.examples import Row
-from ccrl_cli.data.rows import TAG_FIELDS, row_from_fields
+from ccrl_cli.data.shapes import TAG_FIELDS, row_from_fields
 from ccrl_cli.errors import DataError, PreconditionError
 
 _REFERENCE = re.compile(r"([\w.\-]+(?:/[\w.\-]+)?)(?::([^@:]+))?(?:@(.+))?")
-_FIELDS = ("text", "tokens", *TAG_FIELDS, "entities")
 _VALIDATION = {"dev": "validation", "valid": "validation"}
 
 
@@ -30,8 +29,7 @@ def hub_rows(reference: str, split: str, labels: Sequence[str] | None = None) ->
     """
     dataset = _load(reference, split)
     names = _tag_names(dataset.features) or labels
-    wanted = [name for name in _FIELDS if name in dataset.column_names]
-    for number, fields in enumerate(dataset.select_columns(wanted), start=1):
+    for number, fields in enumerate(dataset, start=1):
         yield row_from_fields(fields, f"hub:{reference} {split}: row {number}", names)
 
 
@@ -96,6 +94,7 @@ def _first_line(error: BaseException) -> str:
 def _tag_names(features: Any) -> list[str] | None:
     """Return the names of integer tags (``ClassLabel``), or None if there are none."""
     for field in TAG_FIELDS:
-        if field in features:
-            return getattr(getattr(features[field], "feature", None), "names", None)
+        names = getattr(getattr(features.get(field), "feature", None), "names", None)
+        if names:
+            return list(names)
     return None

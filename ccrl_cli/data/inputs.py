@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ccrl_cli.data.examples import text_lines
-from ccrl_cli.data.readers import file_format, read_examples
-from ccrl_cli.errors import DataError, PreconditionError
+from ccrl_cli.data.readers import decompressed, file_format, read_examples, read_stored
+from ccrl_cli.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +32,7 @@ def read_texts(path: Path) -> list[InputText]:
     kind = file_format(path)
     if kind not in ("text", "jsonl"):
         return [InputText(example.text) for example in read_examples(path).examples]
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise PreconditionError(f"{path} does not exist", hint="check the path") from None
-    except OSError as error:
-        raise PreconditionError(
-            f"{path} cannot be read ({error.strerror})", hint="check the path and its permissions"
-        ) from None
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(
-                f"{path}: the gzip file is damaged ({error})", hint="fetch or write it again"
-            ) from None
+    content = decompressed(read_stored(path), path)
     return parse_texts(content, str(path), json_lines=kind == "jsonl")
 
 

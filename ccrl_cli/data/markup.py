@@ -43,7 +43,7 @@ def parse_sentence(line: str, where: str, types: Collection[str] | None = None) 
 
     Raises:
         DataError: brackets do not match, a mention has no surface or type, its type is not
-            known, it does not start and end on token boundaries, or an escape is unknown.
+            known, or an escape is unknown.
     """
     text: list[str] = []
     length = 0

@@ -57,6 +57,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
                 "mean_logprob": completion.mean_logprob,
                 "num_tokens": completion.num_tokens,
                 "finish": completion.finish,
+                **({"reasoning": completion.reasoning} if completion.reasoning else {}),
+                **({"reason": completion.reason} if completion.reason else {}),
             }
             for completion in record.completions
         ],
@@ -150,6 +152,8 @@ def _completion(value: Any) -> Completion:
         mean_logprob=None if logprob is None else float(logprob),
         num_tokens=_typed(value, "num_tokens", int),
         finish=finish,
+        reasoning=_typed(value, "reasoning", (str, type(None)), None),
+        reason=_typed(value, "reason", (str, type(None)), None),
     )
 
 

@@ -110,7 +110,10 @@ def decode_sentences(
         given = _drawn(task, reporter)
     known = task.domain.names.by_name
     samples = {
-        key: ([parse_completion(c.text, known) for c in many], [c.mean_logprob for c in many])
+        key: (
+            [parse_completion(c.text, known, c.finish) for c in many],
+            [c.mean_logprob for c in many],
+        )
         for key, many in given.items()
     }
     if task.decode == "greedy":

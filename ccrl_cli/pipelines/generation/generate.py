@@ -21,8 +21,9 @@ from ccrl_cli.pipelines.generation.backends import (
     prepare_model,
     sampling_identity,
 )
+from ccrl_cli.pipelines.generation.watch import AnswerWatch
 from ccrl_cli.pipelines.labelling.labels import stored_labeller
-from ccrl_cli.records import Example, Record
+from ccrl_cli.records import Example, Parse, Record
 from ccrl_cli.store.completions import CompletionStore
 
 if TYPE_CHECKING:
@@ -212,19 +213,26 @@ class _ModelRun:
         found: ModelResult,
     ) -> None:
         """Write each input when the generator hands it out; count into ``found``."""
-        identity = self.identity() | {
-            "backend": generator.name,
-            "versions": dict(generator.details),
-        }
+        identity = self.identity() | {"backend": generator.name}
+        if hasattr(generator, "tell"):
+            generator.tell = self.reporter.warn
+        watch = AnswerWatch(
+            self.reporter,
+            self.profile.generation.max_tokens,
+            needs_logprobs=self.profile.confidence.metric == "logprob",
+        )
         started = time.perf_counter()
         with self.reporter.progress(len(requests), f"generate with {self.model}") as progress:
             for generated in generator.generate(requests):
-                record = self._record(examples[generated.input_id], generated, identity)
+                identity["versions"] = dict(generator.details)
+                record, parses = self._record(examples[generated.input_id], generated, identity)
                 store.append(record, overwrite=overwrite)
                 found.generated += 1
+                watch.add(record.completions, parses)
                 found.tokens += sum(c.num_tokens for c in generated.completions)
                 rate = found.tokens / (time.perf_counter() - started)
                 progress.advance(1, **{"tokens/s": f"{rate:.0f}"})
+        watch.end()
         if found.generated < len(requests):
             raise PartialError(
                 f"the {generator.name} backend returned {found.generated} of {len(requests)} "
@@ -264,23 +272,26 @@ class _ModelRun:
             tuple(derive_seed(seed, "completion", self.model, example.id, k) for k in range(count)),
         )
 
-    def _record(self, example: Example, generated: Generated, identity: dict[str, Any]) -> Record:
+    def _record(
+        self, example: Example, generated: Generated, identity: Mapping[str, Any]
+    ) -> tuple[Record, list[Parse]]:
         parses = [
-            parse_completion(completion.text, self.domain.names.by_name)
+            parse_completion(completion.text, self.domain.names.by_name, completion.finish)
             for completion in generated.completions
         ]
         label = self._labeller(example.id, parses, [c.mean_logprob for c in generated.completions])
-        return Record(
+        record = Record(
             input_id=example.id,
             text=example.text,
             model=self.model,
             completions=generated.completions,
-            identity=identity,
+            identity=dict(identity),
             pseudo_label=label.entities,
             confidence=label.confidence,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(generated.seconds, 3),
         )
+        return record, parses
 
 
 def _stopped(error: Exception, done: int, owed: int) -> Exception:

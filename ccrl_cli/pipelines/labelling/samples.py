@@ -94,12 +94,13 @@ def load_samples(profile: Profile, domain: Domain, inputs: Inputs = TRAINING) ->
 
 def _parse(record: Record, types: Mapping[str, str]) -> Samples:
     """Parse the completions of a record; equal texts are parsed once."""
-    known: dict[str, Parse] = {}
+    known: dict[tuple[str, str], Parse] = {}
     parses = []
     for completion in record.completions:
-        parse = known.get(completion.text)
+        key = completion.text, completion.finish
+        parse = known.get(key)
         if parse is None:
-            parse = known[completion.text] = parse_completion(completion.text, types)
+            parse = known[key] = parse_completion(completion.text, types, completion.finish)
         parses.append(parse)
     return parses, [completion.mean_logprob for completion in record.completions]
 

@@ -42,8 +42,10 @@ def test_by_hand():
 
 def test_schema():
     schema = answer_schema(["b", "a", "b"])
-    assert schema["items"]["properties"]["type"]["enum"] == ["a", "b"]
-    assert schema["items"]["additionalProperties"] is False
+    assert schema["type"] == "object"  # OpenAI's API refuses any other root
+    mentions = schema["properties"]["entities"]
+    assert mentions["items"]["properties"]["type"]["enum"] == ["a", "b"]
+    assert mentions["items"]["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("make", [answer_pattern, answer_schema])

@@ -100,10 +100,10 @@ def test_logprob_follows_the_winner_of_a_tie():
     assert logprob([0, 1], [math.log(0.2), math.log(0.4)]) == pytest.approx(0.4)
 
 
-def test_logprob_needs_logprobs():
-    for known in ([None, None], [None, -0.1]):
-        with pytest.raises(ValueError, match="needs the log-probabilities"):
-            logprob([0, 0], known)
+def test_logprob_without_logprobs_is_the_least_sure():
+    assert logprob([0, 0, 1], [None, None, None]) == 0.0
+    assert logprob([0, 0, 1], [math.log(0.5), None, None]) == pytest.approx(0.5)
+    assert logprob([-1, -1], [None, None]) == 0.0
 
 
 def test_rounding_noise_above_zero_is_accepted_and_more_is_not():

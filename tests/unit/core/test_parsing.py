@@ -21,6 +21,7 @@ def parse(text):
     ("text", "entities"),
     [
         ("[]", ()),
+        ("\ufeff[]", ()),
         (" [ ] \n", ()),
         (f"[{ANN}]", (ANN_ENTITY,)),
         (f"[{ANN}, {BONN}, {ANN}]", (ANN_ENTITY, BONN_ENTITY, ANN_ENTITY)),
@@ -68,8 +69,25 @@ def test_unknown_type_is_kept_counted_and_repaired():
         ("```json\n[]", (), "code fence"),
         (f"Answer [1]: [{ANN}] as asked.", (ANN_ENTITY,), "text around the list"),
         (f"`x` ``` y ``` [{ANN}]", (ANN_ENTITY,), "text around the list"),
-        ("None: []", (), "text around the list"),
-        ("\ufeff[]", (), "text around the list"),
+        (f"[{ANN}]\n[{ANN}]\n[{ANN}", (ANN_ENTITY,), "repeated list"),
+        ("[]\n[]", (), "repeated list"),
+        ('"[]"', (), "JSON inside a JSON string"),
+        (json.dumps(f"[{ANN}]"), (ANN_ENTITY,), "JSON inside a JSON string"),
+        (f"[[{ANN}]]", (ANN_ENTITY,), "other shape"),
+        ('[["Ann", "person"], ["Bonn", "loc"]]', (ANN_ENTITY, BONN_ENTITY), "other shape"),
+        ('[["person", "Ann"]]', (ANN_ENTITY,), "other shape"),
+        (
+            '{"person": ["Ann"], "location": ["Bonn"], "politicalparty": []}',
+            (ANN_ENTITY, BONN_ENTITY),
+            "object instead of a list",
+        ),
+        ('{"person": [], "location": []}', (), "object instead of a list"),
+        ('{"Ann": "person"}', (ANN_ENTITY,), "object instead of a list"),
+        (
+            f'{{"notes": ["a"], "answer": {{"entities": [{ANN}]}}}}',
+            (ANN_ENTITY,),
+            "object instead of a list",
+        ),
         (f"[{ANN},]", (ANN_ENTITY,), "loose syntax"),
         ('[{"text": "Ann", "type": "person",}]', (ANN_ENTITY,), "loose syntax"),
         ("[{'text': 'Ann', 'type': 'person'}]", (ANN_ENTITY,), "loose syntax"),
@@ -118,7 +136,18 @@ def test_repaired(text, entities, reason):
         ("There are no entities.", "no list"),
         ("null", "no list"),
         ("NaN", "no list"),
-        ('"[]"', "no list"),
+        ('"x"', "no list"),
+        ("None: []", "an empty list inside prose"),
+        ("[] Nothing fits.", "an empty list inside prose"),
+        ("If nothing fits, answer []. Let me re", "an empty list inside prose"),
+        ('{"notes": []}', "no element is a mention"),
+        ('{"error": {"details": []}}', "no element is a mention"),
+        ('[["Ann", "Bonn"]]', "no element is a mention"),
+        ('[["person", "location"]]', "no element is a mention"),
+        ("<think>\nIf I find nothing I answer []. Let me", "reasoning without an answer"),
+        ("[THINK] maybe [] [", "reasoning without an answer"),
+        ("analysisIf none, answer []. Let me check", "reasoning without an answer"),
+        ("<|channel|>analysis<|message|>[]", "reasoning without an answer"),
         ("[", "no list"),
         ("[{", "cut list"),
         ('[{"text": "An', "cut list"),
@@ -126,7 +155,6 @@ def test_repaired(text, entities, reason):
         ("[5, 6", "no list"),
         ("{}", "no element is a mention"),
         ("[5]", "no element is a mention"),
-        (f"[[{ANN}]]", "no element is a mention"),
         ('[{"text": "", "type": "per"}]', "no element is a mention"),
         ('{"entities": "none"}', "no element is a mention"),
         (f"[{ANN}]\n[{BONN}]", "more than one list"),
@@ -142,6 +170,65 @@ def test_repaired(text, entities, reason):
 )
 def test_invalid(text, reason):
     assert parse(text) == Parse("invalid", reason=reason)
+
+
+DRAFT = '[{"text": "Bo", "type": "person"}]'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>\nMaybe {DRAFT}.\n</think>\n\n[{ANN}]",
+        f"Maybe {DRAFT}.</think>[{ANN}]",  # the template opened it in the prompt
+        f"[THINK]Maybe {DRAFT}[/THINK][{ANN}]",
+        f"◁think▷{DRAFT}◁/think▷[{ANN}]",
+        f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant"
+        f"<|channel|>final<|message|>[{ANN}]<|return|>",
+        f"analysisMaybe {DRAFT}.assistantfinal[{ANN}]",
+        f"[{ANN}]<|im_end|>\n",
+        f"\ufeff[{ANN}]",
+        f"<answer>[{ANN}]</answer>",
+    ],
+)
+def test_the_answer_is_what_follows_the_reasoning(text):
+    assert parse(text) == Parse("valid", (ANN_ENTITY,))
+
+
+def test_marks_inside_a_mention_are_text():
+    text = '[{"text": "<think> and </think>", "type": "person"}]'
+    assert parse(text).entities == (Entity("<think> and </think>", "per"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "outcome"),
+    [
+        ("[]", "length", "invalid"),
+        ("[]", "error", "invalid"),
+        (f"[{ANN}]", "error", "invalid"),
+        (f"[{ANN}]", "length", "valid"),
+        (f'[{ANN}, {{"text": "Bo', "length", "repaired"),
+        (f"Maybe [{ANN}], but let me", "length", "invalid"),
+        (f"Maybe [{ANN}], as asked.", "stop", "repaired"),
+        (f"[{ANN}]\nThat is bec", "length", "repaired"),
+    ],
+)
+def test_the_finish_decides_what_an_answer_is(text, finish, outcome):
+    assert parse_completion(text, TYPES, finish).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("political_party", "political party"),
+        ("POLITICAL-PARTY", "political party"),
+        ("work/art", "work art"),
+        ("İl", "il"),
+        ("ΠΟΛΗ", "πόλη"),
+    ],
+)
+def test_type_names_fold_joints_and_capitals_of_other_languages(name, listed):
+    answer = parse_completion(json.dumps([{"text": "x", "type": name}]), {listed: "t"})
+    assert answer == Parse("valid", (Entity("x", "t"),))
 
 
 @pytest.mark.parametrize(

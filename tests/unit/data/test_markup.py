@@ -48,8 +48,6 @@ def test_comments_blank_lines_line_ends_and_byte_order_mark():
         ("[A [B|t]|u]", "inside a mention"),
         ("a \\n b", "unknown escape"),
         ("a \\", "unknown escape"),
-        ("[Obam|t]a", "token boundaries"),
-        ("[ A|t] b", "token boundaries"),
         ("[A|unheard]", "unknown type"),
     ],
 )

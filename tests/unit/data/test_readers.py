@@ -96,8 +96,9 @@ def test_tokens_with_entities(write):
         ({"text": "Rhea", "type": "a", "start": 0}, "not both"),
         ({"text": "Rhea", "type": "a", "start": 1, "end": 5}, "is not 'Rhea'"),
         ({"text": "Rhea", "type": "a", "start": -4, "end": 99}, "is not 'Rhea'"),
-        ({"text": "Rhe", "type": "a", "start": 0, "end": 3}, "token boundaries"),
-        ({"text": "Rhe", "type": "a"}, "not in the text"),
+        ({"text": "Rhex", "type": "a"}, "not in the text"),
+        ({"text": "rhea", "type": "a"}, "not in the text"),
+        ({"type": "a", "start": 4, "end": 5}, "no visible text"),
         ({"text": "Rhea", "type": "a", "start": 0.0, "end": 4}, "whole number"),
         ({"text": "Rhea"}, 'no "type"'),
         ({"type": "a"}, 'no "text"'),
@@ -137,7 +138,7 @@ def test_overlapping_entities_are_refused(write):
         ('{"tokens": ["a"], "ner_tags": [""]}', "tag of token 1 is empty"),
         ('{"tokens": ["a"], "ner_tags": [1]}', "not known"),
         ('{"tokens": ["a"], "ner_tags": [true]}', "list of tags"),
-        ('{"text": "a", "entities": {}}', "not a list"),
+        ('{"text": "a", "entities": 3}', "not a list"),
     ],
 )
 def test_bad_lines_name_file_and_line(write, line, problem):

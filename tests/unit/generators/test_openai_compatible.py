@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -19,6 +20,7 @@ from ccrl_cli.generators.http import (
     LONGEST_RETRY_AFTER,
     JsonClient,
     Patience,
+    RefusedError,
     ServerError,
     StoppedError,
     parse_retry_after,
@@ -167,7 +169,7 @@ def test_lasting_trouble_after_some_inputs_is_partial():
 def test_what_is_under_way_when_another_request_fails_is_kept():
     def script(_number, body):
         if body["messages"][0]["content"] == "text 0":
-            return error(400, "no")
+            return error(403, "no")
         return slow(0.3, chat("late but there"))
 
     with MisbehavingServer(script) as server:
@@ -186,8 +188,8 @@ def test_lasting_trouble_from_the_start_is_a_precondition():
 
 
 def test_a_refused_request_is_not_repeated():
-    with MisbehavingServer(lambda n, b: error(400, "temperature must be 1")) as server:
-        with pytest.raises(PreconditionError, match="HTTP 400: temperature must be 1"):
+    with MisbehavingServer(lambda n, b: error(400, "the model is asleep")) as server:
+        with pytest.raises(PreconditionError, match="HTTP 400: the model is asleep"):
             ask(server, 1, concurrency=1)
         seeds = [body["seed"] for body in server.requests]
         assert len(seeds) == len(set(seeds))
@@ -361,7 +363,7 @@ def test_retry_after_forms():
 def test_any_answer_is_a_completion_or_a_server_error(content):
     try:
         found = completion(content)
-    except ServerError:
+    except (ServerError, RefusedError):
         return
     assert isinstance(found.text, str)
 
@@ -379,7 +381,7 @@ def test_stop_ends_a_pause_at_once(unused_port):
     threading.Timer(0.2, stopped.set).start()
     started = time.monotonic()
     with pytest.raises(StoppedError):
-        client.post("/x", {}, stopped)
+        client.post("/x", {}, stopped, completion)
     assert time.monotonic() - started < 5
     client.close()
 
@@ -391,3 +393,352 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def answer(message, finish="stop", tokens=(), **usage):
+    choice = {"message": message, "finish_reason": finish}
+    if tokens:
+        choice["logprobs"] = {"content": [{"token": t, "logprob": v} for t, v in tokens]}
+    return {"choices": [choice], "usage": usage}
+
+
+def test_parts_of_the_content_are_joined_and_thinking_is_none():
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "[{"},
+        {"type": "text", "text": "}]"},
+    ]
+    assert completion(answer({"content": parts})).text == "[{}]"
+    assert completion(answer({"content": None, "tool_calls": [{}]})).text == ""
+
+
+@pytest.mark.parametrize("content", [5, 1.5, True, {"text": "x"}, [5]])
+def test_content_of_another_kind_is_no_answer(content):
+    with pytest.raises(ServerError, match="no chat completion"):
+        completion(answer({"content": content}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": None},
+        {"choices": []},
+        {"choices": [None]},
+        {"error": {"message": "Provider returned error", "code": 502}},
+        {"error": "overloaded"},
+        [],
+        None,
+    ],
+)
+def test_what_is_no_completion_under_200_is_asked_for_again(body):
+    bad = 200, {}, json.dumps(body).encode()
+    with MisbehavingServer(lambda n, b: bad if n % 3 == 0 else echo(n, b)) as server:
+        assert len(ask(server, 3)) == 3
+
+
+def test_an_error_of_the_request_under_200_is_a_refusal():
+    refused = 200, {}, json.dumps({"error": {"code": 400, "message": "filtered"}}).encode()
+
+    def script(n, body):
+        return refused if body["messages"][0]["content"] == "text 1" else chat("fine")
+
+    with MisbehavingServer(script) as server:
+        found = ask(server, 3, concurrency=1)
+    assert [(c.finish, c.reason) for c in found["i1"]] == [("error", "filtered")] * 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_input_that_is_refused_is_kept_as_an_error_of_its_own(first):
+    def script(n, body):
+        if body["messages"][0]["content"] == f"text {first}":
+            return error(400, "The response was filtered", code="content_filter")
+        return chat("fine")
+
+    with MisbehavingServer(script) as server:
+        found = ask(server, 3, concurrency=1)
+    assert {key: samples[0].finish for key, samples in found.items()} == {
+        f"i{n}": "error" if n == first else "stop" for n in range(3)
+    }
+    assert found[f"i{first}"][0].reason == "The response was filtered"
+
+
+def test_a_server_that_refuses_everything_is_stopped_early():
+    with MisbehavingServer(lambda n, b: error(400, "no")) as server:
+        with pytest.raises(PreconditionError, match="none was answered"):
+            ask(server, 40, concurrency=1, settings=SamplingSettings(0.8, 0.9, 32, 1))
+        assert len(server.requests) <= 12
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "fields"),
+    [
+        (422, "body.seed: Extra inputs are not permitted", ["seed"]),
+        (501, "log probabilities are not implemented", ["logprobs"]),
+        (403, "You are not allowed to request logprobs", ["logprobs"]),
+        (400, "Unsupported parameter: 'max_tokens'", ["max_tokens"]),
+        (400, "temperature does not support 0.8 with this model", ["temperature"]),
+        (400, "top_p is deprecated", ["top_p"]),
+        (400, "Unrecognized request argument", ["chat_template_kwargs", "logprobs"]),
+    ],
+)
+def test_fields_that_a_server_forbids_are_left_out_one_by_one_and_said_once(status, reason, fields):
+    def script(n, body):
+        return error(status, reason) if any(f in body for f in fields) else chat("fine")
+
+    said = []
+    with MisbehavingServer(script) as server:
+        generator = OpenAICompatibleGenerator(Server("tiny", server.url, patience=QUICK), SETTINGS)
+        generator.tell = said.append
+        assert len(list(generator.generate(requests(3)))) == 3
+        generator.close()
+        last = server.requests[-1]
+    assert generator.details["left_out"] == ", ".join(fields)
+    assert [note.split(" refuses the field ")[1].split(";")[0] for note in said] == fields
+    assert ("max_completion_tokens" in last) == ("max_tokens" in fields)
+
+
+def test_a_refused_field_that_the_message_names_by_its_place_is_left_out():
+    detail = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"]}]}
+    refusal = 422, {}, json.dumps({"object": "error", "message": detail}).encode()
+    with MisbehavingServer(lambda n, b: refusal if "seed" in b else chat("fine")) as server:
+        assert len(ask(server, 2)) == 2
+
+
+def test_finishes_that_are_no_answers():
+    filtered = completion(answer({"content": "[]"}, "content_filter"))
+    assert (filtered.finish, filtered.reason) == ("error", "content_filter")
+    refusal = completion(answer({"content": None, "refusal": "I cannot"}))
+    assert (refusal.finish, refusal.reason) == ("error", "I cannot")
+    with MisbehavingServer(lambda n, b: chat("[]", finish="error" if n == 0 else "stop")) as server:
+        found = ask(server, 2, concurrency=1)
+    assert {c.finish for samples in found.values() for c in samples} == {"stop"}
+    with MisbehavingServer(lambda n, b: chat("[]", finish="error")) as server:
+        found = ask(server, 1, patience=Patience(5, 1, 0.01))
+    assert {c.finish for c in found["i0"]} == {"error"}
+
+
+@pytest.mark.parametrize("value", [float("-inf"), float("nan"), -9999.0, 0.5, "x", None, True])
+def test_a_value_that_is_no_logprob_makes_the_mean_unknown(value):
+    found = completion(answer({"content": "ab"}, tokens=[("a", -0.1), ("b", value)]))
+    assert found.mean_logprob is None
+
+
+def test_bare_infinity_in_json_is_read():
+    body = b'{"choices": [{"message": {"content": "a"}, "finish_reason": "stop", "logprobs": '
+    body += b'{"content": [{"token": "a", "logprob": -Infinity}]}}]}'
+    with MisbehavingServer(lambda n, b: (200, {}, body)) as server:
+        assert ask(server, 1)["i0"][0].mean_logprob is None
+
+
+def test_logprobs_are_those_of_the_tokens_that_spell_the_answer():
+    thought = [("<think>", 0.0), (" hm", -2.0), ("</think>", 0.0)]
+    spelled = [("[", -0.1), ("]", -0.3)]
+    end = [("<|im_end|>", -9.0)]
+    apart = completion(
+        answer({"content": "[]", "reasoning_content": " hm"}, tokens=[*thought, *spelled],
+               completion_tokens=5)
+    )  # fmt: skip
+    assert (apart.mean_logprob, apart.num_tokens, apart.reasoning) == (-0.2, 2, " hm")
+    inside = completion(
+        answer({"content": "<think> hm</think>[]"}, tokens=[*thought, *spelled],
+               completion_tokens=5)
+    )  # fmt: skip
+    assert (inside.mean_logprob, inside.num_tokens) == (-0.2, 5)
+    unknown = completion(
+        answer({"content": "[]", "reasoning": "hm"}, tokens=[("x", -1.0)], completion_tokens=5)
+    )
+    assert (unknown.mean_logprob, unknown.num_tokens) == (None, 5)
+    plain = completion(answer({"content": "[]"}, tokens=[*spelled, *end]))
+    assert plain.mean_logprob == pytest.approx((-0.1 - 0.3 - 9.0) / 3)
+
+
+@pytest.mark.parametrize("count", [-3, True, "7", None, 2.5])
+def test_counts_that_are_none_are_not_believed(count):
+    assert completion(answer({"content": "a"}, completion_tokens=count)).num_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (answer({"content": "[{"}, "length", completion_tokens=3, prompt_tokens=4090), "full"),
+        (answer({"content": "[]"}, completion_tokens=3, prompt_tokens=1), "cuts prompts"),
+        ({**answer({"content": "[]"}), "model": "huge-70b"}, "answers as model 'huge-70b'"),
+    ],
+)
+def test_what_an_answer_says_about_its_server_is_said_once(content, said):
+    notes = []
+    body = 200, {}, json.dumps(content).encode()
+    with MisbehavingServer(lambda n, b: body) as server:
+        generator = OpenAICompatibleGenerator(Server("tiny", server.url, patience=QUICK), SETTINGS)
+        generator.tell = notes.append
+        long = {"role": "user", "content": "x " * 40}
+        list(generator.generate([GenerationRequest(f"i{n}", ((long,),), (n,)) for n in range(3)]))
+        generator.close()
+    assert [said in note for note in notes] == [True]
+
+
+def test_a_date_or_a_path_in_the_name_is_the_same_model():
+    notes = []
+    body = {**answer({"content": "[]"}), "model": "models/tiny-2025-01-01"}
+    with MisbehavingServer(lambda n, b: (200, {}, json.dumps(body).encode())) as server:
+        generator = OpenAICompatibleGenerator(Server("tiny", server.url), SETTINGS)
+        generator.tell = notes.append
+        list(generator.generate(requests(1)))
+        generator.close()
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("https://ollama.example.com", "https://ollama.example.com:443"),
+        ("http://ollama.example.com", "http://ollama.example.com:80"),
+        ("box/ollama/", "http://box:11434/ollama"),
+        ('"127.0.0.1:1234"', "http://127.0.0.1:1234"),
+        (" 'box' ", "http://box:11434"),
+        ("::1", "http://[::1]:11434"),
+        ("[::1]:1234", "http://[::1]:1234"),
+        ("[::]", "http://[::1]:11434"),
+        ("box:word", "http://box:11434"),
+        ("https://box/a/b", "https://box:443/a/b"),
+    ],
+)
+def test_every_form_of_ollama_host(host, url):
+    assert default_url("ollama", {"OLLAMA_HOST": host}) == url
+
+
+def test_an_ollama_without_models_is_told_what_to_pull():
+    with MisbehavingServer(echo) as server:
+        server.models = (200, {}, b'{"object": "list", "data": null}')
+        with pytest.raises(PreconditionError, match="it has: none") as info:
+            ask(server, kind=OllamaGenerator)
+    assert "ollama pull tiny" in info.value.hint
+
+
+@pytest.mark.parametrize("key", ["sk-“abc”", "sk-ä", "a\nb"])
+def test_a_key_that_no_header_can_hold_is_named(key):
+    with pytest.raises(PreconditionError, match="key in MY_KEY"):
+        read_key("MY_KEY", {"MY_KEY": key})
+
+
+@pytest.mark.parametrize("url", ["http://box:port", "http://", "box:8000", "ftp://box", "http://["])
+def test_addresses_that_cannot_be_used_are_named(url):
+    with pytest.raises(PreconditionError, match="cannot be used") as info:
+        JsonClient(url, api_key=None, patience=QUICK, connections=1)
+    assert "server_url" in info.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTPS_PROXY", "nonsense://x"),
+     ("SSL_CERT_FILE", "/nope")],
+)  # fmt: skip
+def test_settings_of_the_environment_that_cannot_be_used_are_named(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    if name == "ALL_PROXY":
+        monkeypatch.setitem(__import__("sys").modules, "socksio", None)
+    with pytest.raises(PreconditionError) as info:
+        JsonClient("http://gpu-box.invalid:8000", api_key=None, patience=QUICK, connections=1)
+    assert name in f"{info.value} {info.value.hint}"
+
+
+def test_a_key_that_a_server_repeats_is_masked(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "s3cret-key")
+    for reply in (
+        error(403, "bad key s3cret-key"),
+        error(500, "key s3cret-key"),
+        (200, {}, b"your key is s3cret-key"),
+        (200, {}, b'{"error": {"code": 403, "message": "s3cret-key"}}'),
+        (200, {}, b'{"x": "s3cret-key"}'),
+    ):
+        with (
+            MisbehavingServer(lambda n, b, r=reply: r) as server,
+            pytest.raises(PreconditionError) as info,
+        ):
+            ask(server, 1, key_variable="MY_KEY", patience=Patience(5, 0, 0.01))
+        assert "s3cret-key" not in str(info.value)
+        assert "***" in str(info.value)
+
+
+class Dripping(MisbehavingServer):
+    """Sends an answer byte by byte, without end or as a bomb."""
+
+    def __init__(self, pieces, headers=()):
+        super().__init__(lambda n, b: None)
+        self.pieces, self.headers = pieces, headers
+
+    def _handler(self):
+        owner, base = self, super()._handler()
+
+        class Handler(base):
+            def _send(self, reply):
+                if reply is not None:
+                    super()._send(reply)
+                    return
+                self.close_connection = True
+                self.send_response(200)
+                for name, value in owner.headers:
+                    self.send_header(name, value)
+                self.end_headers()
+                try:
+                    for piece in owner.pieces():
+                        self.wfile.write(piece)
+                        self.wfile.flush()
+                except OSError:
+                    return
+
+        return Handler
+
+
+def test_a_dripping_answer_has_a_deadline():
+    def drip():
+        while True:
+            time.sleep(0.05)
+            yield b" "
+
+    with Dripping(drip) as server:
+        started = time.monotonic()
+        with pytest.raises(PreconditionError, match="no whole answer within"):
+            ask(server, 1, patience=Patience(0.5, 0, 0.01))
+        assert time.monotonic() - started < 10
+
+
+def test_an_answer_has_a_longest_length(monkeypatch):
+    monkeypatch.setattr("ccrl_cli.generators.http.LONGEST_BODY", 2**20)
+    bomb = gzip.compress(b"0" * 2**24)
+    with Dripping(lambda: [bomb], [("Content-Encoding", "gzip")]) as server:  # noqa: SIM117
+        with pytest.raises(PreconditionError, match="longer than"):
+            ask(server, 1, patience=Patience(5, 0, 0.01))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\xff\xfe\x00", b"[" * 200_000, b'{"choices": ' + b"9" * 5000 + b"}", b""],
+    ids=["not UTF-8", "deep", "huge", "empty"],
+)
+def test_bodies_that_cannot_be_read_are_asked_for_again(body):
+    with MisbehavingServer(lambda n, b: (200, {}, body) if n == 0 else echo(n, b)) as server:
+        assert len(ask(server, 1)) == 1
+
+
+def test_an_undecodable_encoding_is_asked_for_again():
+    bad = 200, {"Content_Encoding": "gzip"}, b"no gzip"
+    with MisbehavingServer(lambda n, b: bad if n == 0 else echo(n, b)) as server:
+        assert len(ask(server, 1)) == 1
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "Mon, 99 Foo", "x" * 5000])
+def test_no_retry_after_is_waited_for_longer_than_the_limit(value):
+    assert retry_delay(0, parse_retry_after(value), lambda: 0.5) <= LONGEST_RETRY_AFTER + 1
+
+
+def test_a_long_pause_is_told_of(monkeypatch):
+    monkeypatch.setattr("ccrl_cli.generators.http.TOLD_PAUSE", 0.1)
+    said = []
+    later = error(429, "slow down", Retry_After="0.2")
+    with MisbehavingServer(lambda n, b: later if n == 0 else echo(n, b)) as server:
+        generator = OpenAICompatibleGenerator(Server("tiny", server.url, patience=QUICK), SETTINGS)
+        generator.tell = said.append
+        list(generator.generate(requests(1)))
+        generator.close()
+    assert any("waiting 0 s" in note and "slow down" in note for note in said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import asdict
 
@@ -76,8 +77,14 @@ def test_counts_are_worked_out_by_hand(tmp_path, gold):
 
 def test_a_range_inside_a_word_is_wrong_and_kept(tmp_path, gold):
     found = scored(tmp_path, gold, [said(GOLD[0]["text"], entity("NAS", "agency", 0))])
-    assert (found.scores.num_predicted, found.scores.num_hallucinated) == (1, 1)
-    assert found.rows[0]["hallucinated"] == [{"text": "NAS", "type": "agency"}]
+    assert (found.scores.num_predicted, found.scores.num_hallucinated) == (1, 0)
+    assert (found.scores.f1, found.rows[0]["hallucinated"]) == (0.0, [])
+    (row,) = found.rows[0]["predicted"]
+    assert {key: row[key] for key in ("text", "start", "end")} == {
+        "text": "NAS",
+        "start": 0,
+        "end": 3,
+    }
 
 
 def test_overlapping_predictions_are_all_counted(tmp_path, gold):
@@ -87,6 +94,56 @@ def test_overlapping_predictions_are_all_counted(tmp_path, gold):
     # TP 1, FP 1, FN 2
     assert found.scores.f1 == pytest.approx(2 / 5)
     assert found.scores.seqeval_f1 is None  # overlapping spans have no tags
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_predictions_are_read_as_data_is(tmp_path, gold, packed):
+    rows = [json.dumps(row) for row in GOLD]
+    content = "\ufeff" + "\n\n".join(rows).replace('{"text"', '{"score": NaN, "text"')
+    place = tmp_path / ("said.jsonl.GZ" if packed else "said.jsonl")
+    stored = content.encode()  # no line feed at the end
+    place.write_bytes(gzip.compress(stored) if packed else stored)
+    assert score_files(place, gold).scores.f1 == 1
+
+
+def test_predictions_of_other_tools_score_alike(tmp_path, gold):
+    rows = [
+        {
+            "data": {"text": row["text"]},
+            "annotations": [
+                {
+                    "result": [
+                        {
+                            "type": "labels",
+                            "value": {
+                                "start": row["text"].index(e["text"]),
+                                "end": row["text"].index(e["text"]) + len(e["text"]),
+                                "labels": [e["type"]],
+                            },
+                        }
+                        for e in row["entities"]
+                    ]
+                }
+            ],
+        }
+        for row in GOLD
+    ]
+    place = tmp_path / "said.json"
+    place.write_text(json.dumps(rows), encoding="utf-8")
+    assert score_files(place, gold).scores.f1 == 1
+
+
+def test_sentences_are_matched_by_their_visible_characters(tmp_path):
+    gold = write(tmp_path / "gold.jsonl", [said("A new U.S. law", entity("U.S.", "place", 6))])
+    spaced = [said("A new U.S . law", {"text": "U.S .", "type": "place", "start": 6, "end": 11})]
+    found = scored(tmp_path, gold, spaced)
+    assert (found.scores.f1, found.missing) == (1, 0)
+
+
+def test_case_and_quotes_are_folded_and_counted(tmp_path, gold):
+    found = scored(tmp_path, gold, [said(GOLD[0]["text"], entity("nasa", "agency"))])
+    assert (found.scores.num_folded, found.scores.num_hallucinated) == (1, 0)
+    assert found.scores.per_type["agency"].precision == 1
 
 
 def test_equal_texts_are_matched_in_order(tmp_path):
@@ -154,9 +211,13 @@ def test_tags_and_ranges_score_alike(tmp_path_factory, corpus):
     [
         (
             [{"text": "NASA sent Juno to Jupiter .", "entities": [{"text": "NASA"}]}],
-            "no prediction",
+            'no "type"',
         ),
-        ([{"text": "NASA", "entities": "x"}], "no prediction"),
+        ([{"text": "NASA", "entities": "x"}], "not a list"),
+        ([{"text": "NASA"}], "states no predictions"),
+        ([{"tokens": ["NASA"]}], "states no predictions"),
+        ([{"text": "NASA waits", "entities": [entity("ESA", "agency", 0)]}], "is not 'ESA'"),
+        ([{"text": "NASA", "entities": [], "hallucinated": [1]}], "no list of mentions"),
         ([{"text": "Another .", "entities": []}], "no prediction for any sentence"),
     ],
 )
