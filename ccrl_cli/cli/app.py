@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from ccrl_cli.cli.output import (
     Status,
     document,
     format_values,
+    may_be_misread,
     paint,
     prepare_streams,
     write_document,
@@ -174,13 +174,16 @@ def _write_outcome(state: State, as_json: bool) -> int:
     if _is_follower():
         return 0
     if as_json and state.reporter.mode.json:
-        with _reader_may_leave():
-            write_document(_document(state, outcome), sys.stdout)
+        write_document(_document(state, outcome), sys.stdout)
     else:
         text = outcome.text if outcome.text is not None else format_values(outcome.result)
-        with _reader_may_leave():
-            if text:
-                write_line(text, sys.stdout)
+        if text:
+            write_line(text, sys.stdout)
+        if not text.isascii() and may_be_misread(sys.stdout):
+            state.reporter.info(
+                "the output is UTF-8; for PowerShell to read it as such, set "
+                "[Console]::OutputEncoding = [Text.Encoding]::UTF8 first"
+            )
     return PartialError.exit_code if outcome.status == "partial" else 0
 
 
@@ -188,16 +191,6 @@ def _document(
     state: State, outcome: Outcome, error: dict[str, str | None] | None = None
 ) -> dict[str, Any]:
     return document(state.command or "ccrl", outcome, state.reporter.warnings, error)
-
-
-@contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """Go on when the reader of stdout has closed it: the work itself is done."""
-    try:
-        yield
-    except BrokenPipeError:
-        # What is still buffered must have a place to go when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _expected(error: BaseException) -> CcrlError | None:
@@ -221,17 +214,15 @@ def _write_error(error: BaseException, state: State, as_json: bool) -> int:
     hint = expected.hint if expected else "this is a bug in ccrl: report it with the traceback"
     code = expected.exit_code if expected else 1
     mode = state.reporter.mode
-    with suppress(BrokenPipeError):
-        if expected is None or mode.verbose:
-            import traceback
+    if expected is None or mode.verbose:
+        import traceback
 
-            write_line("".join(traceback.format_exception(error)).rstrip(), sys.stderr)
-        write_line(paint("error:", "1;31", sys.stderr, mode) + f" {message}", sys.stderr)
-        if hint:
-            write_line(paint("hint:", "36", sys.stderr, mode) + f" {hint}", sys.stderr)
+        write_line("".join(traceback.format_exception(error)).rstrip(), sys.stderr)
+    write_line(paint("error:", "1;31", sys.stderr, mode) + f" {message}", sys.stderr)
+    if hint:
+        write_line(paint("hint:", "36", sys.stderr, mode) + f" {hint}", sys.stderr)
     if as_json:
         outcome = Outcome(status=_ERROR_STATUS.get(code, "error"))
         details = {"kind": expected.kind if expected else "bug", "message": message, "hint": hint}
-        with _reader_may_leave():
-            write_document(_document(state, outcome, details), sys.stdout)
+        write_document(_document(state, outcome, details), sys.stdout)
     return code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
@@ -72,12 +74,54 @@ class Outcome:
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr unable to fail on a character; utf-8 where Windows would not be."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+    """Make stdout and stderr unable to fail: on a character, or because a reader has left.
+
+    Where Windows would choose an encoding, and the user has not, it is utf-8.
+    """
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is not None and stream is getattr(sys, f"__{name}__"):
+            setattr(sys, name, _lasting(stream))
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
-            encoding = "utf-8" if os.name == "nt" else None
+            encoding = "utf-8" if os.name == "nt" and not encoding_is_chosen() else None
             reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def encoding_is_chosen() -> bool:
+    """Return whether the user has named the encoding of the standard streams."""
+    return bool(os.environ.get("PYTHONIOENCODING", "").partition(":")[0])
+
+
+class _Lasting(io.FileIO):
+    """A stream whose reader may leave: what is written after that goes nowhere."""
+
+    _put = io.FileIO.write
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return self._put(data)
+        except OSError as error:
+            # Windows calls a pipe that nobody reads an invalid argument.
+            if error.errno not in (errno.EPIPE, errno.EINVAL):
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(memoryview(data).cast("B"))
+
+
+def _lasting(stream: TextIO) -> TextIO:
+    """Return a standard stream that outlasts its reader; a terminal as it is."""
+    if stream.isatty():
+        return stream
+    try:
+        raw = _Lasting(stream.fileno(), "wb", closefd=False)
+    except OSError:  # a stream without a descriptor
+        return stream
+    buffered = getattr(stream, "line_buffering", False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=buffered
+    )
 
 
 def printable(text: str, stream: TextIO) -> str:
@@ -155,13 +199,18 @@ def write_document(content: Mapping[str, Any], stream: TextIO) -> None:
 
 
 def json_line(content: Mapping[str, Any], stream: TextIO) -> str:
-    """Return a JSON object in one line; characters the stream cannot hold are escaped."""
+    """Return a JSON object in one line; characters that could get lost are escaped."""
     unicode = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     # A lone surrogate (an undecodable byte of a file name) has no utf-8 form either.
-    if not unicode or not _encodable(text):
+    if not unicode or may_be_misread(stream) or not _encodable(text):
         text = json.dumps(content, ensure_ascii=True, allow_nan=False)
     return text
+
+
+def may_be_misread(stream: TextIO) -> bool:
+    """Return whether who reads a stream may take it for another encoding: a Windows shell does."""
+    return os.name == "nt" and not encoding_is_chosen() and not stream.isatty()
 
 
 def _encodable(text: str) -> bool:
@@ -274,7 +323,7 @@ class ConsoleReporter:
 
     def _write(self, message: str) -> None:
         if self._bars is None:
-            with suppress(BrokenPipeError):  # a terminal that is gone does not end the work
+            with suppress(BrokenPipeError):  # a stream of the caller's own, and its reader is gone
                 write_line(message, self._stream)
         else:
             from rich.text import Text

@@ -336,7 +336,7 @@ def _corpus_of(spec: DatasetSpec) -> Corpus | None:
 def _read_corpus(root: Traversable) -> Corpus:
     file = root.joinpath(_CORPUS)
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         return Corpus(
             name=str(values["name"]),
             description=str(values["description"]),

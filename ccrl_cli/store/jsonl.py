@@ -7,16 +7,18 @@ Lines are never split at U+2028, U+0085 or a carriage return, which may stand in
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import orjson
 
-from ccrl_cli.errors import IntegrityError, PartialError, PreconditionError, UsageError
+from ccrl_cli.errors import DataError, IntegrityError, PartialError, PreconditionError, UsageError
 from ccrl_cli.store.atomic import sync_directory
 from ccrl_cli.store.compressed import BLOCK_BYTES, COMPRESSED_SUFFIXES, DAMAGED, open_bytes
 from ccrl_cli.store.encoding import dump_json, load_json
@@ -55,12 +57,14 @@ class JsonlReader:
 
         Raises:
             PreconditionError: the file does not exist, or Zstandard is needed and missing.
+            DataError: the file is UTF-16.
             IntegrityError: the compressed stream is damaged.
         """
         self.torn_bytes = 0
         number = offset = 0
         try:
             with open_bytes(self.path) as stream:
+                offset = self._skip_mark(stream)
                 for raw in stream:
                     number += 1
                     if not raw.endswith(b"\n"):
@@ -87,11 +91,13 @@ class JsonlReader:
 
         Raises:
             PreconditionError: the file does not exist, or Zstandard is needed and missing.
+            DataError: the file is UTF-16.
             IntegrityError: the compressed stream is damaged.
         """
         self.torn_bytes = offset = 0
         try:
             with open_bytes(self.path) as stream:
+                offset = self._skip_mark(stream)
                 for raw in stream:
                     if raw[-1] != _NEWLINE:
                         self.torn_bytes = len(raw)
@@ -128,12 +134,23 @@ class JsonlReader:
 
     def number_at(self, offset: int) -> int:
         """Return the number of the line that begins at a byte offset."""
-        number, place = 1, 0
+        number, rest = 1, offset
         with open_bytes(self.path) as stream:
-            while place < offset:
-                place += len(stream.readline())
-                number += 1
+            while rest and (block := stream.read(min(rest, BLOCK_BYTES))):
+                number += block.count(b"\n")
+                rest -= len(block)
         return number
+
+    def _skip_mark(self, stream: IO[bytes]) -> int:
+        """Pass a byte order mark by, which editors and PowerShell 5.1 write; return its bytes."""
+        begin = cast(io.BufferedReader, stream).peek(len(codecs.BOM_UTF8))
+        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(
+                f"{self.path} is UTF-16, not UTF-8",
+                hint="save it as UTF-8; `>` of Windows PowerShell writes UTF-16, "
+                "`| Out-File -Encoding utf8` does not",
+            )
+        return len(stream.read(3)) if begin.startswith(codecs.BOM_UTF8) else 0
 
     def _decode(self, data: bytes, offset: int, number: int | None = None) -> dict[str, Any]:
         """Decode one line; IntegrityError with its number if it is bad."""

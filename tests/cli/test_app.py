@@ -273,17 +273,24 @@ def test_as_a_process_on_a_console_without_glyphs():
     assert done.stdout == b""
 
 
-def test_a_reader_that_leaves_is_no_error():
-    words = [sys.executable, "-m", "ccrl_cli", "profile", "show"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 0
+@pytest.mark.parametrize("gone", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    ("words", "code"), [("--help", 0), ("profile show", 0), ("profile show --json", 0), ("no", 2)]
+)
+def test_a_reader_that_leaves_is_no_error(words, code, gone):
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, gone: writer}
+    done = subprocess.run(
+        [sys.executable, "-m", "ccrl_cli", *words.split()],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        **streams,
+    )
+    os.close(writer)
+    assert done.returncode == code
+    assert b"Traceback" not in (done.stderr or b"")
+    assert not (gone == "stdout" and code == 0 and done.stderr)
 
 
 def test_shell_completion():

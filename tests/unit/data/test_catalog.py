@@ -110,7 +110,7 @@ def test_a_folder_with_corpus_toml_is_read_as_markup(tmp_path):
     (tmp_path / "corpus.toml").write_text(
         'name = "mine"\ndescription = "d"\nlicense = "CC0-1.0"\nlabels = ["t_u", "v"]\n'
         '[type_names]\nt_u = "tea"\n',
-        encoding="utf-8",
+        encoding="utf-8-sig",
     )
     (tmp_path / "train.txt").write_text("[A|t_u] b\n", encoding="utf-8")
     loaded = load_split(tmp_path, "train")

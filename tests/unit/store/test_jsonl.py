@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import textwrap
 
 import pytest
 
-from ccrl_cli.errors import IntegrityError, PartialError, PreconditionError, UsageError
+from ccrl_cli.errors import DataError, IntegrityError, PartialError, PreconditionError, UsageError
 from ccrl_cli.store import compressed, jsonl
 from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter
 
@@ -312,3 +313,29 @@ def test_the_quick_reader_tells_a_damaged_stream(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(IntegrityError, match="damaged after byte"):
         list(JsonlReader(path).decoded())
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n{"b": 2}\r\n{"c"\r\n')
+    reader = JsonlReader(path)
+    assert [line.offset for line in reader] == [3, 13, 23]
+    with pytest.raises(IntegrityError, match="line 3"):
+        list(reader.decoded())
+    assert [row for _, row in itertools.islice(reader.decoded(), 2)] == [{"a": 1}, {"b": 2}]
+    assert [reader.number_at(line.offset) for line in reader] == [1, 2, 3]
+    for suffix, pack in ((".gz", gzip.compress), (".zst", zstd.compress)):
+        packed = tmp_path / f"a.jsonl{suffix}"
+        packed.write_bytes(pack(b'\xef\xbb\xbf{"a": 1}\n'))
+        assert [row for _, row in JsonlReader(packed).objects()] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_named_as_such(tmp_path, encoding):
+    path = tmp_path / "a.jsonl"
+    mark = b"" if encoding == "utf-16" else b"\xfe\xff"
+    path.write_bytes(mark + '{"a": 1}\r\n'.encode(encoding))
+    for read in (JsonlReader(path).objects, JsonlReader(path).decoded):
+        with pytest.raises(DataError, match="is UTF-16, not UTF-8") as caught:
+            list(read())
+        assert "Out-File -Encoding utf8" in caught.value.hint
