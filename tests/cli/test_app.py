@@ -119,6 +119,15 @@ def test_sigterm_is_an_interrupt(probe, capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_pattern_that_nobody_expands_is_a_usage_error(probe, capsys):
+    """Windows calls such a name an invalid argument."""
+    probe(raising(OSError(22, "Invalid argument", "runs/*.jsonl")))
+    assert invoke(["probe"]) == 2
+    assert "runs/*.jsonl is no name of a file" in capsys.readouterr().err
+    probe(raising(OSError(22, "Invalid argument", "runs/a.jsonl")))
+    assert invoke(["probe"]) == 1
+
+
 def test_a_closed_server_connection_is_not_a_reader_that_left(probe, capsys):
     probe(raising(BrokenPipeError("peer")))
     assert invoke(["probe"]) == 3
