@@ -19,13 +19,12 @@ from ccrl_cli.cli.output import (
     Status,
     document,
     format_values,
-    may_be_misread,
     paint,
-    prepare_streams,
     write_document,
     write_line,
 )
 from ccrl_cli.cli.signals import stopping_at_signals
+from ccrl_cli.cli.streams import may_be_misread, prepare_streams
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {

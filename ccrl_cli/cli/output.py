@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import math
 import os
@@ -15,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import PurePath
 from typing import Any, Literal, TextIO
 
+from ccrl_cli.cli.streams import may_be_misread, takes_escapes
 from ccrl_cli.reporting import Progress
 
 SCHEMA = 1
@@ -73,57 +72,6 @@ class Outcome:
     text: str | None = None
 
 
-def prepare_streams() -> None:
-    """Make stdout and stderr unable to fail: on a character, or because a reader has left.
-
-    Where Windows would choose an encoding, and the user has not, it is utf-8.
-    """
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)) is not None and stream is getattr(sys, f"__{name}__"):
-            setattr(sys, name, _lasting(stream))
-        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
-        if reconfigure is not None:
-            encoding = "utf-8" if os.name == "nt" and not encoding_is_chosen() else None
-            reconfigure(encoding=encoding, errors="backslashreplace")
-
-
-def encoding_is_chosen() -> bool:
-    """Return whether the user has named the encoding of the standard streams."""
-    return bool(os.environ.get("PYTHONIOENCODING", "").partition(":")[0])
-
-
-class _Lasting(io.FileIO):
-    """A stream whose reader may leave: what is written after that goes nowhere."""
-
-    _put = io.FileIO.write
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return self._put(data)
-        except OSError as error:
-            # Windows calls a pipe that nobody reads an invalid argument.
-            if error.errno not in (errno.EPIPE, errno.EINVAL):
-                raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
-            return len(memoryview(data).cast("B"))
-
-
-def _lasting(stream: TextIO) -> TextIO:
-    """Return a standard stream that outlasts its reader; a terminal as it is."""
-    if stream.isatty():
-        return stream
-    try:
-        raw = _Lasting(stream.fileno(), "wb", closefd=False)
-    except OSError:  # a stream without a descriptor
-        return stream
-    buffered = getattr(stream, "line_buffering", False)
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=buffered
-    )
-
-
 def printable(text: str, stream: TextIO) -> str:
     """Return the text as the stream can print it: glyphs it lacks become plain characters."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -143,7 +91,7 @@ def write_line(text: str, stream: TextIO) -> None:
 
 def paint(text: str, code: str, stream: TextIO, mode: Mode) -> str:
     """Return the text in an ANSI style, if the stream is a terminal and colours are allowed."""
-    shown = mode.color and not os.environ.get("NO_COLOR") and stream.isatty()
+    shown = mode.color and not os.environ.get("NO_COLOR") and takes_escapes(stream)
     return f"\x1b[{code}m{text}\x1b[0m" if shown else text
 
 
@@ -206,11 +154,6 @@ def json_line(content: Mapping[str, Any], stream: TextIO) -> str:
     if not unicode or may_be_misread(stream) or not _encodable(text):
         text = json.dumps(content, ensure_ascii=True, allow_nan=False)
     return text
-
-
-def may_be_misread(stream: TextIO) -> bool:
-    """Return whether who reads a stream may take it for another encoding: a Windows shell does."""
-    return os.name == "nt" and not encoding_is_chosen() and not stream.isatty()
 
 
 def _encodable(text: str) -> bool:
@@ -293,7 +236,7 @@ class ConsoleReporter:
     ) -> Iterator[Progress]:
         """Show a piece of work while it runs, and one line when it ends."""
         piece = _Piece(total, description, unit, self._clock)
-        if self._stream.isatty() and not self.mode.quiet:
+        if takes_escapes(self._stream) and not self.mode.quiet:
             with self._bar(piece) as bar:
                 yield bar
             return
@@ -416,7 +359,10 @@ def _new_bars(stream: TextIO, mode: Mode) -> Any:
     )
     from rich.progress import Progress as Bars
 
-    console = Console(file=stream, no_color=not mode.color or None, highlight=False)
+    # Not left to rich, which asks Windows about stdout, whatever it writes to.
+    console = Console(
+        file=stream, no_color=not mode.color or None, highlight=False, legacy_windows=False
+    )
     return Bars(
         TextColumn("{task.description}"),
         BarColumn(),
