@@ -110,9 +110,8 @@ def test_interrupts(probe, capsys, error):
     assert json.loads(capsys.readouterr().out)["status"] == "interrupted"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="os.kill ends the process on Windows")
 def test_sigterm_is_an_interrupt(probe, capsys):
-    probe(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    probe(lambda *_: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     assert invoke(["probe"]) == 130
     assert "error: interrupted" in capsys.readouterr().err
