@@ -21,11 +21,11 @@ from ccrl_cli.cli.output import (
     format_values,
     may_be_misread,
     paint,
-    prepare_streams,
     write_document,
     write_line,
 )
 from ccrl_cli.cli.signals import stopping_at_signals
+from ccrl_cli.cli.streams import may_be_misread, prepare_streams
 from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
 
 COMMANDS: dict[str, str] = {
@@ -202,10 +202,19 @@ def _expected(error: BaseException) -> CcrlError | None:
             "interrupted",
             hint="what is finished is safe: call it again (generate and train with --resume)",
         )
+    if isinstance(error, OSError) and _is_pattern(error.filename):
+        return UsageError(
+            f"{error.filename} is no name of a file", hint="name one: * and ? stand for themselves"
+        )
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "ccrl")
         return UsageError(error.format_message(), hint=f"see `{path} --help`")
     return None
+
+
+def _is_pattern(name: object) -> bool:
+    """Return whether a path has characters that names of Windows do not, and shells expand."""
+    return isinstance(name, str) and any(sign in name for sign in "*?")
 
 
 def _write_error(error: BaseException, state: State, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from ccrl_cli.cli.output import Mode
+from ccrl_cli.cli.streams import takes_escapes
 from ccrl_cli.core.mistakes import JudgedSpan, Verdict, segments
 from ccrl_cli.store.predictions import PredictionRow, read_prediction
 
@@ -41,7 +42,7 @@ _UNSHOWN = re.compile(
 
 def colors_shown(stream: TextIO, mode: Mode) -> bool:
     """Return whether a stream gets colours: a terminal, without ``--no-color`` or NO_COLOR."""
-    return mode.color and not os.environ.get("NO_COLOR") and stream.isatty()
+    return mode.color and not os.environ.get("NO_COLOR") and takes_escapes(stream)
 
 
 def errors_text(rows: Sequence[Mapping[str, Any]], limit: int, *, color: bool) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -182,6 +183,20 @@ def command(
         return function
 
     return register
+
+
+def expanded(paths: Iterable[Path]) -> list[Path]:
+    """Return paths with `*` and `?` expanded where a file fits: no shell of Windows does it.
+
+    Brackets stand for themselves, and so does a pattern that nothing fits.
+    """
+    found: list[Path] = []
+    for path in paths:
+        name = str(path)
+        is_pattern = "*" in name or "?" in name
+        fitting = glob.glob(name.replace("[", "[[]")) if is_pattern else []  # noqa: PTH207 (any root)
+        found.extend(Path(each) for each in sorted(fitting) or [name])
+    return found
 
 
 def _invocation(values: Mapping[str, Any], settings: Sequence[Setting]) -> Invocation:

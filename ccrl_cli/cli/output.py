@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import PurePath
 from typing import Any, Literal, TextIO
 
+from ccrl_cli.cli.streams import may_be_misread, takes_escapes
 from ccrl_cli.reporting import Progress
 
 SCHEMA = 1
@@ -73,6 +74,7 @@ class Outcome:
     text: str | None = None
 
 
+<<<<<<< HEAD
 def prepare_streams() -> None:
     """Make stdout and stderr unable to fail: on a character, or because a reader has left.
 
@@ -124,6 +126,8 @@ def _lasting(stream: TextIO) -> TextIO:
     )
 
 
+=======
+>>>>>>> windows
 def printable(text: str, stream: TextIO) -> str:
     """Return the text as the stream can print it: glyphs it lacks become plain characters."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -143,7 +147,7 @@ def write_line(text: str, stream: TextIO) -> None:
 
 def paint(text: str, code: str, stream: TextIO, mode: Mode) -> str:
     """Return the text in an ANSI style, if the stream is a terminal and colours are allowed."""
-    shown = mode.color and not os.environ.get("NO_COLOR") and stream.isatty()
+    shown = mode.color and not os.environ.get("NO_COLOR") and takes_escapes(stream)
     return f"\x1b[{code}m{text}\x1b[0m" if shown else text
 
 
@@ -293,7 +297,7 @@ class ConsoleReporter:
     ) -> Iterator[Progress]:
         """Show a piece of work while it runs, and one line when it ends."""
         piece = _Piece(total, description, unit, self._clock)
-        if self._stream.isatty() and not self.mode.quiet:
+        if takes_escapes(self._stream) and not self.mode.quiet:
             with self._bar(piece) as bar:
                 yield bar
             return
@@ -416,7 +420,10 @@ def _new_bars(stream: TextIO, mode: Mode) -> Any:
     )
     from rich.progress import Progress as Bars
 
-    console = Console(file=stream, no_color=not mode.color or None, highlight=False)
+    # Not left to rich, which asks Windows about stdout, whatever it writes to.
+    console = Console(
+        file=stream, no_color=not mode.color or None, highlight=False, legacy_windows=False
+    )
     return Bars(
         TextColumn("{task.description}"),
         BarColumn(),

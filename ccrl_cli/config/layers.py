@@ -79,9 +79,13 @@ def read_layer(path: Path, label: str) -> tuple[Layer, str | None]:
         place = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
         where = f"{label}:{place[1]}:{place[2]}" if place else f"{label}, at the end"
         reason = re.sub(r" \(at .*\)$", "", str(error))
+        line = text.split("\n")[int(place[1]) - 1] if place else ""
         raise ProfileError(
             f"{where} is not valid TOML: {reason}",
-            hint="strings need quotes, lists brackets: https://toml.io",
+            hint="in double quotes a backslash begins an escape: write a Windows path in single "
+            "quotes, or write it with /"
+            if '"' in line and "\\" in line
+            else "strings need quotes, lists brackets: https://toml.io",
         ) from error
     lines = key_lines(text)
     extends = table.pop("extends", None)

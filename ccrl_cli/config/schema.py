@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ccrl_cli.config.base import (
     Count,
@@ -26,6 +26,7 @@ from ccrl_cli.config.base import (
     repeated,
 )
 from ccrl_cli.config.learning import Confidence, Curriculum, Reward
+from ccrl_cli.config.paths import portable_name, without_controls
 from ccrl_cli.config.training import Training, Warmup
 
 Arm = Literal[
@@ -71,10 +72,14 @@ ARMS: tuple[Arm, ...] = (
 class Run(Section):
     """Where a run lives, and the seed all of its randomness is derived from."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = Field(
-        default="default", description="Name of the run: one directory under dir."
+    name: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+        AfterValidator(portable_name),
+    ] = Field(default="default", description="Name of the run: one directory under dir.")
+    dir: Annotated[Text, AfterValidator(without_controls)] = Field(
+        default="runs", description="Folder of all runs, their stores and caches."
     )
-    dir: Text = Field(default="runs", description="Folder of all runs, their stores and caches.")
     seed: CountOrZero = Field(
         default=0, description="Seed of every random choice, by derived sub-seeds."
     )
@@ -83,10 +88,10 @@ class Run(Section):
 class Model(Section):
     """The model that labels the target domain and is then trained on its own labels."""
 
-    name: Text = Field(
+    name: Annotated[Text, AfterValidator(without_controls)] = Field(
         description="Hub identifier (org/name[@revision]), local folder, file.gguf or pypi:PACKAGE."
     )
-    adapter: str | None = Field(
+    adapter: Annotated[str | None, AfterValidator(without_controls)] = Field(
         default=None, description="LoRA adapter to start from: a folder, or builtin:NAME."
     )
     trained_adapter: str | None = Field(
@@ -110,7 +115,7 @@ class DataSet(Section):
     """One data set: a named one or files, never both."""
 
     name: str | None = Field(default=None, description="sample:NAME or hub:ID[:config][@revision].")
-    path: str | None = Field(
+    path: Annotated[str | None, AfterValidator(without_controls)] = Field(
         default=None, description="File or folder (.jsonl .conll .txt .csv .parquet, gzip too)."
     )
     train_split: Text = Field(
@@ -229,7 +234,7 @@ class Generation(Section):
     batch_size: Count = Field(
         default=16, description="Inputs in flight; a crash loses at most these."
     )
-    store: str | None = Field(
+    store: Annotated[str | None, AfterValidator(without_controls)] = Field(
         default=None, description="Completion store; unset: <run.dir>/<run.name>/completions.jsonl."
     )
     models: Names = Field(default=(), description="Models that generate; empty: model.name alone.")

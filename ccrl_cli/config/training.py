@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ccrl_cli.config.base import (
     Count,
@@ -17,6 +17,7 @@ from ccrl_cli.config.base import (
     Share,
     Text,
 )
+from ccrl_cli.config.paths import without_controls
 
 Scheduler = Literal["constant", "constant_with_warmup", "linear", "cosine"]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
@@ -28,7 +29,7 @@ class Warmup(Section):
     enabled: bool = Field(
         default=False, description="Run the warm-up as the first step of `ccrl run`."
     )
-    folder: str | None = Field(
+    folder: Annotated[str | None, AfterValidator(without_controls)] = Field(
         default=None,
         description="Folder of a finished warm-up to start from, such as runs/NAME/warmup; "
         "unset: the run's own.",

@@ -62,7 +62,7 @@ def _load(reference: str, split: str) -> Any:
     except ImportError:
         raise PreconditionError(
             f"reading hub:{reference} needs the datasets package, which is not installed",
-            hint="pip install 'ccrl[train]'",
+            hint='pip install "ccrl[train]"',
         ) from None
     identifier, config, revision = match.groups()
     try:

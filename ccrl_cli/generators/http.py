@@ -366,7 +366,7 @@ def read_key(variable: str | None, environment: Mapping[str, str]) -> str | None
         raise PreconditionError(
             f"the profile takes the server's key from the environment variable {variable}, "
             "which is not set",
-            hint=f"export {variable}=..., or --set generation.server_key_variable=",
+            hint=f"set {variable} in the environment, or --set generation.server_key_variable=",
         )
     if not (value.isascii() and value.isprintable()):
         raise PreconditionError(

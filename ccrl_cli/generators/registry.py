@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -108,9 +109,16 @@ def availabilities(machine: Machine) -> tuple[Availability, ...]:
     return tuple(Availability(name, *found[name]) for name in BACKENDS)
 
 
+def how_to_install(package: str) -> str:
+    """Return how to come to a backend's package on this system."""
+    if package == "vllm" and sys.platform == "win32":
+        return "vLLM does not run on Windows, but in WSL 2"
+    return f'pip install "ccrl[{package}]"'
+
+
 def _availability(package: str, machine: Machine, *, needs_gpu: bool) -> tuple[bool, str]:
     if package not in machine.packages:
-        return False, f'not installed: pip install "ccrl[{package}]"'
+        return False, f"not installed: {how_to_install(package)}"
     if needs_gpu and not machine.gpu:
         return False, "needs a GPU, and PyTorch finds none"
     return True, "installed, and there is a GPU" if machine.gpu else "installed, on the CPU"

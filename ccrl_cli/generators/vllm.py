@@ -22,6 +22,7 @@ from typing import Any
 from ccrl_cli.core.answers import answer_pattern
 from ccrl_cli.errors import PartialError, PreconditionError
 from ccrl_cli.generators.base import Gathering, Generated, GenerationRequest, SamplingSettings
+from ccrl_cli.generators.registry import how_to_install
 from ccrl_cli.models.loading import (
     DEFAULT_OPTIONS,
     choose_device,
@@ -66,7 +67,7 @@ class VllmGenerator:
         if find_spec("vllm") is None:
             raise PreconditionError(
                 "the vllm backend needs the package vllm, which this Python does not have",
-                hint='pip install "ccrl[vllm]" (Linux), or choose --backend transformers',
+                hint=f"{how_to_install('vllm')}, or choose --backend transformers",
             )
         _prepare_environment()
         device = choose_device()

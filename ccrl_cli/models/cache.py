@@ -90,7 +90,7 @@ def preparing(target: Path, reporter: Reporter) -> Iterator[bool]:
     except OSError as error:
         raise PreconditionError(
             f"the cache {target.parent} cannot be written: {error}",
-            hint=f"point {VARIABLE} to a folder that you may write to",
+            hint=f"point {VARIABLE} (hub models: HF_HOME) to a folder that you may write to",
         ) from error
     try:
         yield not target.exists()

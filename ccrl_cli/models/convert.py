@@ -119,7 +119,7 @@ def require_packages() -> tuple[Any, Any, Any]:
             raise PreconditionError(
                 f"converting a GGUF model needs the package {name}, which cannot be imported "
                 f"({error})",
-                hint="pip install 'ccrl[quickstart]'",
+                hint='pip install "ccrl[quickstart]"',
             ) from error
     return modules[0], modules[1], modules[2]
 

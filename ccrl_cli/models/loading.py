@@ -214,7 +214,7 @@ def _nf4(compute: torch.dtype) -> Any:
     if find_spec("bitsandbytes") is None or not torch.cuda.is_available():
         raise PreconditionError(
             "model.load_in_4bit needs an NVIDIA GPU and the package bitsandbytes",
-            hint='pip install "ccrl[unsloth]", or --set model.load_in_4bit=false',
+            hint='pip install "ccrl[cuda]", or --set model.load_in_4bit=false',
         )
     from transformers import BitsAndBytesConfig
 

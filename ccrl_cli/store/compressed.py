@@ -47,7 +47,7 @@ def open_bytes(path: Path) -> IO[bytes]:
         if path.suffix == ".zst":
             return cast(IO[bytes], io.BufferedReader(zstd.ZstdFile(path), BLOCK_BYTES))
         return path.open("rb", buffering=BLOCK_BYTES)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:  # a name with * too, which no shell of Windows has expanded
         raise PreconditionError(
             f"{path} cannot be read: {error.strerror}", hint="check the path of the file"
         ) from error

@@ -110,13 +110,21 @@ def test_interrupts(probe, capsys, error):
     assert json.loads(capsys.readouterr().out)["status"] == "interrupted"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="os.kill ends the process on Windows")
 def test_sigterm_is_an_interrupt(probe, capsys):
-    probe(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    probe(lambda *_: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     assert invoke(["probe"]) == 130
     assert "error: interrupted" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_pattern_that_nobody_expands_is_a_usage_error(probe, capsys):
+    """Windows calls such a name an invalid argument."""
+    probe(raising(OSError(22, "Invalid argument", "runs/*.jsonl")))
+    assert invoke(["probe"]) == 2
+    assert "runs/*.jsonl is no name of a file" in capsys.readouterr().err
+    probe(raising(OSError(22, "Invalid argument", "runs/a.jsonl")))
+    assert invoke(["probe"]) == 1
 
 
 def test_a_closed_server_connection_is_not_a_reader_that_left(probe, capsys):

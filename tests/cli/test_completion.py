@@ -64,7 +64,7 @@ def test_the_script_of_a_shell_completes(tmp_path, program, words, script):
         env=environment,
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     command, option = [line for line in done.stdout.splitlines() if line.strip()]

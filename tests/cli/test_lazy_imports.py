@@ -26,7 +26,7 @@ def loaded(*words: str) -> tuple[int, set[str]]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
     )

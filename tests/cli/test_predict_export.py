@@ -148,6 +148,12 @@ def test_standard_input_as_json_lines_keeps_ids(place, capsys, monkeypatch):
     assert [(row["id"], len(row["entities"])) for row in found] == [("a", 1), (2, 0)]
 
 
+def test_types_may_be_given_one_at_a_time(place, capsys):
+    joined = rows(capsys, TEXT, "--types", TYPES)
+    words = [word for name in TYPES.split(",") for word in ("--types", name)]
+    assert rows(capsys, TEXT, *words, "--types", f" {TYPES.split(',')[0]},") == joined
+
+
 def test_types_of_the_target_are_the_default(place, capsys):
     out, _ = run(capsys, "predict", "NASA", "--json")
     document = json.loads(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def model(tmp_path_factory) -> Path:
 def words(model, tmp_path, monkeypatch, capsys) -> list[str]:
     """The settings of two small rounds, with mock completions of the first in place."""
     monkeypatch.chdir(tmp_path)
-    Path("model").symlink_to(model)  # one name: the mock labeller's mistakes depend on it
+    shutil.copytree(model, "model")  # one name: the mock labeller's mistakes depend on it
     values = [
         "model.name=./model",
         "generation.store=store.jsonl",

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -108,7 +107,7 @@ def words_for(name, *more):
 
 def call(place, name, *more, code=0):
     done = subprocess.run(
-        [*words_for(name, *more), "--json"], cwd=place, capture_output=True, text=True,
+        [*words_for(name, *more), "--json"], cwd=place, capture_output=True, encoding="utf-8",
         env=environment(), timeout=600,
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-3000:]
@@ -132,7 +131,7 @@ def kill_when(place, name, marker, *more):
             assert time.monotonic() < end, f"{marker} never came"
             time.sleep(0.005)
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
 
 

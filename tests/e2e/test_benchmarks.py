@@ -20,7 +20,7 @@ def run(script, *words, codes=(0,), cwd):
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *map(str, words)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,

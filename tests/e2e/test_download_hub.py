@@ -50,7 +50,7 @@ def download(hub, tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "ccrl_cli", "download", *words, "--json"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env=environment,
             cwd=tmp_path,

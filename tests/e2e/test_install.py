@@ -57,7 +57,12 @@ def install(folder: Path, words: list[str], cache: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"UV_CACHE_DIR": str(cache / "uv"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        words, env=environment, cwd=folder.parent, capture_output=True, text=True, check=False
+        words,
+        env=environment,
+        cwd=folder.parent,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     if "there is no network" in done.stderr:
         pytest.skip("the package index cannot be reached")
@@ -68,7 +73,7 @@ def install(folder: Path, words: list[str], cache: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("Done. Next: .venv")
     words = [str(folder / ".venv" / "bin" / "ccrl"), "predict", TEXT]
     done = subprocess.run(
-        words, env=environment, cwd=folder, capture_output=True, text=True, check=False
+        words, env=environment, cwd=folder, capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()

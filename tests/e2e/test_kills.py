@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from ccrl_cli.store.completions import CompletionStore
 from ccrl_cli.store.locks import WriterLock
 from ccrl_cli.store.shards import shard_of, shard_path
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+NO_SIGNALS = pytest.mark.skipif(os.name == "nt", reason="a signal to another process kills it")
 
 PROFILE = """
 [run]
@@ -63,7 +62,7 @@ def inputs(tmp_path, monkeypatch):
 def start(*words, **options):
     command = [sys.executable, "-m", "ccrl_cli", "generate", "--json", *words]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", **options
     )
 
 
@@ -114,7 +113,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
         )
         return self
 
@@ -182,6 +181,7 @@ class Writer:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_200_kills_of_three_writers_and_a_merge_lose_nothing(inputs):
     count, writers, kills = 1_800, 3, 200
     inputs(count)
@@ -212,6 +212,7 @@ def test_200_kills_of_three_writers_and_a_merge_lose_nothing(inputs):
         assert all(line in merged for line in job.finished.split(b"\n"))
 
 
+@NO_SIGNALS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_keeps_what_is_done_and_goes_on(inputs, number):
     inputs(60)
@@ -237,6 +238,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(inputs, number):
 
 def test_a_full_disk_ends_partial_and_goes_on(inputs):
     inputs(60)
+    resource = pytest.importorskip("resource", reason="no file size limit on this system")
 
     def small_disk():  # bytes of one file; SIGXFSZ is ignored by Python: writing fails instead
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -265,7 +267,7 @@ def test_a_folder_that_may_not_be_written_is_exit_3(inputs, capsys):
 
 def test_a_read_only_folder_is_exit_3_for_any_user(inputs, tmp_path, capsys):
     inputs(3)
-    if not Path("/proc/self").exists():
+    if os.name == "nt" or not Path("/proc/self").exists():
         pytest.skip("needs /proc, which nobody can write")
     assert invoke(["generate", "--store", "/proc/self/store.jsonl", "--json"]) == 3
     error = json.loads(capsys.readouterr().out)["error"]

@@ -71,7 +71,12 @@ def train(words, extra, *, processes: int, timeout: float = 300):
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=timeout,
+        env=environment,
+        check=False,
     )
 
 

@@ -70,7 +70,7 @@ def cluster():
 def start(cluster, *words):
     command = [*RUN, "--ray", cluster.address, *words]
     return subprocess.Popen(
-        [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     )
 
 
@@ -206,7 +206,7 @@ def test_a_cluster_that_is_not_there(folder):
     process = subprocess.run(
         [*RUN, "--ray", "127.0.0.1:1", "--json"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=120,
     )

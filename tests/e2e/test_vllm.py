@@ -244,7 +244,11 @@ def command(server: Served, store: Path, *words: str, retries: int = 40) -> list
 
 def start(arguments: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=dict(os.environ),
     )
 
 
@@ -301,7 +305,7 @@ def test_a_server_killed_and_restarted_costs_nothing(served, tmp_path):
 def test_an_unknown_model_is_named(served, tmp_path):
     arguments = command(served, tmp_path / "s.jsonl")
     arguments[arguments.index("small")] = "larger"
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 3
     assert "it has: small" in json.loads(done.stdout)["error"]["message"]
 
@@ -309,7 +313,7 @@ def test_an_unknown_model_is_named(served, tmp_path):
 def test_constrained_answers_from_a_server(served, tmp_path):
     store = tmp_path / "store.jsonl"
     arguments = command(served, store, "--max-samples", "6", "--set", "generation.constrained=true")
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     from ccrl_cli.config.load import load_profile
     from ccrl_cli.core.parsing import parse_completion

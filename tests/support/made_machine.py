@@ -111,7 +111,7 @@ while ($line = [Console]::In.ReadLine()) {
             [program, "-NoProfile", "-NonInteractive", "-File", str(server)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
     def call(self, case: Mapping[str, object]) -> dict[str, object]:
@@ -266,7 +266,12 @@ esac""",
         if self.shell == "bash":
             words = ["bash", str(self.folder / "install.sh"), *switches]
             done = subprocess.run(
-                words, env=environment, cwd=self.base, capture_output=True, text=True, check=False
+                words,
+                env=environment,
+                cwd=self.base,
+                capture_output=True,
+                encoding="utf-8",
+                check=False,
             )
             code, out, err = done.returncode, done.stdout, done.stderr
         else:

@@ -50,9 +50,11 @@ Adapter = Annotated[
     ),
 ]
 Types = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--types", help="Types to look for, as a,b,c; default: the target's.", show_default=False
+        "--types",
+        help="Types to look for, as a,b,c; may repeat; default: the target's.",
+        show_default=False,
     ),
 ]
 Piece = Annotated[
@@ -105,10 +107,11 @@ def _inputs(texts: list[str] | None, file: Path | None) -> list[InputText]:
     return parse_texts(sys.stdin.buffer.read(), "standard input")
 
 
-def _listed(types: str | None) -> tuple[str, ...]:
-    if types is None:
+def _listed(types: list[str] | None) -> tuple[str, ...]:
+    if not types:
         return ()
-    listed = tuple(name.strip() for name in types.split(",") if name.strip())
+    names = (name.strip() for given in types for name in given.split(","))
+    listed = tuple(dict.fromkeys(name for name in names if name))
     if not listed:
         raise UsageError("--types names no type", hint="write --types person,place")
     return listed

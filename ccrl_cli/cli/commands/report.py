@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ccrl_cli.cli.options import Invocation, command, new_app
+from ccrl_cli.cli.options import Invocation, command, expanded, new_app
 from ccrl_cli.findings import finding_lines
 
 app = new_app()
@@ -45,7 +45,7 @@ def report(
     """
     from ccrl_cli.pipelines.report import report as run
 
-    folders = list(runs or [])
+    folders = expanded(runs or ())
     if not folders:
         profile = invocation.load().profile
         folders, title = [profile.run_path], title or profile.report.title

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ccrl_cli.cli.options import Invocation, command, new_group
+from ccrl_cli.cli.options import Invocation, command, expanded, new_group
 from ccrl_cli.cli.output import format_table
 
 app = new_group("The store of completions: counts, integrity, merging of shards, export.")
@@ -104,7 +104,7 @@ def merge(invocation: Invocation, sources: Sources = None, output: Into = None) 
     from ccrl_cli.pipelines.generation.store import merge as run
 
     path = output or invocation.load().profile.store_path
-    report = run(sources or (), path, reporter=invocation.reporter)
+    report = run(expanded(sources or ()), path, reporter=invocation.reporter)
     counts = {
         "records": report.records,
         "duplicates": report.duplicates,

@@ -142,3 +142,14 @@ def test_type_names_of_a_file_replace_and_of_a_flag_add():
     assert [key[-1] for key in above] == ["path"]
     added = merge([below, layer("--set", data__type_names__path="y")])
     assert [key[-1] for key in added] == ["name", "path"]
+
+
+@pytest.mark.parametrize("path", [r"C:\Users\me", r"D:\data\xy"])
+def test_a_path_of_windows_in_double_quotes_is_explained(tmp_path, path):
+    file = tmp_path / "p.toml"
+    file.write_text(f'[data.target]\npath = "{path}"\n', encoding="utf-8")
+    with pytest.raises(ProfileError, match=r"p\.toml:2:") as caught:
+        read_layer(file, "p.toml")
+    assert "write a Windows path in single quotes, or write it with /" in caught.value.hint
+    file.write_text(f"[data.target]\npath = '{path}'\n", encoding="utf-8")
+    assert read_layer(file, "p.toml")[0]["data", "target", "path"].value == path

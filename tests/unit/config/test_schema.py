@@ -101,6 +101,17 @@ def test_profile_is_frozen():
         ("reward", {"overlap_weight": 0, "format_weight": 0}, "at least one of the reward weights"),
         ("baselines", {"arms": ["curriculum", "curriculum"]}, "arms lists 'curriculum' twice"),
         ("generation", {"models": ["a", "b", "a"]}, "models lists 'a' twice"),
+        *(
+            ("run", {"name": name}, "Windows keeps this name for a device")
+            for name in ("con", "NUL", "aux.x", "com1", "Lpt9.tar.gz", "prn")
+        ),
+        ("run", {"name": "run."}, "Windows leaves out a dot at the end"),
+        # "D:\bert\first" in double quotes
+        ("run", {"dir": "D:\bert\first"}, "no control character such as '\\x08'; write a path"),
+        ("model", {"name": "C:\new"}, "no control character such as '\\n'"),
+        ("model", {"name": "m", "adapter": "C:\temp"}, "no control character such as '\\t'"),
+        ("generation", {"store": "a\x00b"}, "no control character such as '\\x00'"),
+        ("warmup", {"folder": "a\x7fb"}, "no control character such as '\\x7f'"),
     ],
 )
 def test_cross_field_checks(section, values, reason):
@@ -184,3 +195,13 @@ def test_derived_values():
         "sample:newswire",
         "texts.txt",
     )
+
+
+@pytest.mark.parametrize("name", ["console", "nul-1", "aux1", "com10", "a.con", "run.1"])
+def test_names_that_only_look_like_devices_are_names(name):
+    assert profile(run={"name": name}).run.name == name
+
+
+def test_a_data_path_with_control_characters_is_refused():
+    reason = refused(data={"source": {"name": "sample:newswire"}, "target": {"path": "D:\bert"}})
+    assert "write a path with backslashes in single quotes, or write it with /" in reason

@@ -139,4 +139,4 @@ def test_a_missing_package_names_the_install_line(monkeypatch, tmp_path, name):
     with pytest.raises(PreconditionError) as caught:
         convert.convert_gguf(tmp_path / "tiny.gguf", tmp_path)
     assert name in caught.value.message
-    assert caught.value.hint == "pip install 'ccrl[quickstart]'"
+    assert caught.value.hint == 'pip install "ccrl[quickstart]"'

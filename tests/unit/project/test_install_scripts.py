@@ -268,10 +268,14 @@ def test_wrong_usage_is_exit_2(make, words):
 def test_unknown_options_and_help():
     script = str(ROOT / "install.sh")
     for words in (["--gpu"], ["--torch"]):
-        done = subprocess.run(["bash", script, *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", script, *words], capture_output=True, encoding="utf-8", check=False
+        )
         assert done.returncode == 2, words
         assert "Usage:" in done.stderr
-    done = subprocess.run(["bash", script, "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", script, "--help"], capture_output=True, encoding="utf-8", check=True
+    )
     for name in re.findall(r"^\| `(--[a-z-]+)", GUIDE, re.MULTILINE):
         assert name in done.stdout
 
@@ -584,7 +588,7 @@ def test_powershell_reads_its_script_and_the_documentation(tmp_path):
     wrong = tmp_path / "wrong.ps1"
     wrong.write_text("if (", encoding="utf-8")
     words = [program, "-NoProfile", "-File", str(parse), *blocks, str(wrong)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True)
     complaints = done.stdout.splitlines()
     assert complaints
     assert all(line.startswith(f"{wrong}: ") for line in complaints), complaints
@@ -596,7 +600,7 @@ def test_powershell_as_a_user_starts_it(tmp_path):
         pytest.skip("no PowerShell on this machine")
     script = ["-NoProfile", "-ExecutionPolicy", "Bypass", "-File", str(ROOT / "install.ps1")]
     words = [program, *script, "-DryRun", "-Quickstart", "-Torch", "cu126"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "--torch-backend cu126 -e '.[quickstart]'" in done.stdout
     words = [program, *script, "-Torch", "wrong"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -426,7 +424,6 @@ def test_threads_may_append_together(tmp_path):
     assert path.read_bytes().count(b"\n") == 80
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 def test_a_killed_generation_resumes_where_it_was(tmp_path):
     path = tmp_path / "s.jsonl"
     code = """
@@ -446,7 +443,7 @@ def test_a_killed_generation_resumes_where_it_was(tmp_path):
     )
     for _ in range(20):
         child.stdout.readline()
-    child.send_signal(signal.SIGKILL)
+    child.kill()
     reported = 20 + len(child.communicate()[0].splitlines())
     with CompletionStore(path) as store:
         owed = store.owed(map(str, range(1000)), "A", {"sampling": {"k": 1}}, resume=True)

@@ -33,7 +33,7 @@ def hold(path):
         [sys.executable, "-c", HOLD, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     assert child.stdout.readline() == "held\n"
     return child

@@ -74,7 +74,7 @@ def test_unsloth_is_imported_before_what_it_changes(tmp_path):
     search = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\n"
     search += f"sys.path += {[p for p in sys.path if p]!r}\n"
     done = subprocess.run(
-        [sys.executable, "-c", search + SCRIPT], capture_output=True, text=True, check=False
+        [sys.executable, "-c", search + SCRIPT], capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().endswith("UnslothBackend []")

@@ -174,7 +174,7 @@ from ccrl_cli.pipelines.comparison.workers import _pairs_from_stdin
 busy = threading.Event()
 for pair in _pairs_from_stdin(busy):
     done = subprocess.run([sys.executable, "-c", "import sys; print(repr(sys.stdin.read()))"],
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, encoding="utf-8", timeout=60)
     busy.clear()
     print(done.stdout.strip(), flush=True)
 """
@@ -194,7 +194,7 @@ def test_what_a_worker_starts_does_not_inherit_its_input(tmp_path):
 def serve(given: str) -> subprocess.CompletedProcess[str]:
     """Give a real worker its standard input, which then ends."""
     words = [sys.executable, "-m", "ccrl_cli", "baselines", "worker"]
-    return subprocess.run(words, input=given, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, input=given, capture_output=True, encoding="utf-8", timeout=60)
 
 
 def test_a_line_that_is_no_pair_is_named():

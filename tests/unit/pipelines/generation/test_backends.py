@@ -20,6 +20,7 @@ from ccrl_cli.generators.registry import (
     availabilities,
     backend_class,
     choose_backend,
+    how_to_install,
 )
 from ccrl_cli.pipelines.generation.backends import prepare_model, sampling_identity
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, generate
@@ -59,13 +60,21 @@ def test_a_wish_stands_unless_it_cannot_be():
     assert "transformers" in info.value.hint
 
 
+def test_vllm_has_no_windows(monkeypatch):
+    assert how_to_install("vllm") != how_to_install("unsloth")
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert how_to_install("vllm") == "vLLM does not run on Windows, but in WSL 2"
+    assert how_to_install("unsloth") == 'pip install "ccrl[unsloth]"'
+
+
 def test_availabilities_name_every_backend_with_a_reason():
     bare = availabilities(Machine(frozenset(), gpu=False))
     assert [a.name for a in bare] == list(BACKENDS)
     by_name = {a.name: a for a in bare}
     assert not by_name["transformers"].usable
     assert "torch and transformers" in by_name["transformers"].reason
-    assert "ccrl[vllm]" in by_name["vllm"].reason
+    wanted = "WSL 2" if sys.platform == "win32" else "ccrl[vllm]"
+    assert wanted in by_name["vllm"].reason
     full = {a.name: a for a in availabilities(machine("unsloth", "vllm", gpu=False))}
     assert full["vllm"].usable
     assert not full["unsloth"].usable
