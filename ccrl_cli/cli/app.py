@@ -19,7 +19,6 @@ from ccrl_cli.cli.output import (
     Status,
     document,
     format_values,
-    may_be_misread,
     paint,
     write_document,
     write_line,

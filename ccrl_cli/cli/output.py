@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import math
 import os
@@ -74,60 +72,6 @@ class Outcome:
     text: str | None = None
 
 
-<<<<<<< HEAD
-def prepare_streams() -> None:
-    """Make stdout and stderr unable to fail: on a character, or because a reader has left.
-
-    Where Windows would choose an encoding, and the user has not, it is utf-8.
-    """
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)) is not None and stream is getattr(sys, f"__{name}__"):
-            setattr(sys, name, _lasting(stream))
-        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
-        if reconfigure is not None:
-            encoding = "utf-8" if os.name == "nt" and not encoding_is_chosen() else None
-            reconfigure(encoding=encoding, errors="backslashreplace")
-
-
-def encoding_is_chosen() -> bool:
-    """Return whether the user has named the encoding of the standard streams."""
-    return bool(os.environ.get("PYTHONIOENCODING", "").partition(":")[0])
-
-
-class _Lasting(io.FileIO):
-    """A stream whose reader may leave: what is written after that goes nowhere."""
-
-    _put = io.FileIO.write
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return self._put(data)
-        except OSError as error:
-            # Windows calls a pipe that nobody reads an invalid argument.
-            if error.errno not in (errno.EPIPE, errno.EINVAL):
-                raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
-            return len(memoryview(data).cast("B"))
-
-
-def _lasting(stream: TextIO) -> TextIO:
-    """Return a standard stream that outlasts its reader; a terminal as it is."""
-    if stream.isatty():
-        return stream
-    try:
-        raw = _Lasting(stream.fileno(), "wb", closefd=False)
-    except OSError:  # a stream without a descriptor
-        return stream
-    buffered = getattr(stream, "line_buffering", False)
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=buffered
-    )
-
-
-=======
->>>>>>> windows
 def printable(text: str, stream: TextIO) -> str:
     """Return the text as the stream can print it: glyphs it lacks become plain characters."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
