@@ -156,11 +156,6 @@ def json_line(content: Mapping[str, Any], stream: TextIO) -> str:
     return text
 
 
-def may_be_misread(stream: TextIO) -> bool:
-    """Return whether who reads a stream may take it for another encoding: a Windows shell does."""
-    return os.name == "nt" and not encoding_is_chosen() and not stream.isatty()
-
-
 def _encodable(text: str) -> bool:
     try:
         text.encode("utf-8")
