@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ccrl_cli.cli.output import format_table
@@ -32,16 +32,22 @@ def domains_lines(result: DomainsResult) -> Iterator[str]:
         if len(result.domains) > 1:
             yield ""
             yield f"== {domain.target}"
-        yield from compare_lines(domain)
+        yield from _domain_lines(domain)
+    yield from _reference_lines(result.domains[0])
 
 
 def compare_lines(result: CompareResult) -> Iterator[str]:
     """Yield a comparison as a reader sees it; F1 and shares in percent, gaps in points."""
+    yield from _domain_lines(result)
+    yield from _reference_lines(result)
+
+
+def _domain_lines(result: CompareResult) -> Iterator[str]:
     yield from finding_lines(result.finding)
     yield ""
     sizes = ", ".join(f"{n} {role} sentences" for role, n in result.num_sentences.items())
     yield f"Arms at one update budget (mean ± standard deviation over trainings; {sizes})"
-    yield _arm_table(result.rows, result.decode)
+    yield _arm_table(result.rows, result.decodes)
     yield _budget(result.rows)
     for role in result.num_sentences:
         comparisons = [comparison for comparison in result.comparisons if comparison.domain == role]
@@ -49,8 +55,11 @@ def compare_lines(result: CompareResult) -> Iterator[str]:
             yield ""
             number = sum(c.p_holm is not None for c in result.comparisons)
             after = f"; p after Holm over the {number} tests of all tables" if number else ""
-            yield f"{role} F1 of {result.decode} answers, in pairs of trainings{after}"
+            yield f"{role} F1 of {result.decodes[role]} answers, in pairs of trainings{after}"
             yield _comparison_table(comparisons)
+
+
+def _reference_lines(result: CompareResult) -> Iterator[str]:
     yield ""
     yield result.reference_warning
     columns = ["system", "scored on", "F1 %", "source"]
@@ -60,23 +69,23 @@ def compare_lines(result: CompareResult) -> Iterator[str]:
     yield format_table(columns, rows)
 
 
-def _arm_table(rows: Sequence[ArmRow], decode: str) -> str:
+def _arm_table(rows: Sequence[ArmRow], decodes: Mapping[str, str]) -> str:
     """Return the arms; greedy scores beside those of the profile's way, where that is another."""
-    both = decode != "greedy"
+    both = {role: decode != "greedy" for role, decode in decodes.items()}
     columns = ["arm", "runs"]
-    for role in ("target", "source"):
-        columns += [f"{role} F1 % {decode}"] + [f"{role} F1 % greedy"] * both
+    for role, decode in decodes.items():
+        columns += [f"{role} F1 % {decode}"] + [f"{role} F1 % greedy"] * both[role]
     columns += ["forgetting", "KL", "label F1 %", "updates", "rollouts", "seconds"]
-    return format_table(columns, [_arm_cells(row, both=both) for row in rows])
+    return format_table(columns, [_arm_cells(row, both) for row in rows])
 
 
-def _arm_cells(row: ArmRow, *, both: bool) -> list[object]:
+def _arm_cells(row: ArmRow, both: Mapping[str, bool]) -> list[object]:
     name = row.arm if row.kind != "bound" else f"{row.arm} (trained on gold: a bound)"
     return [
         name,
         len(row.seeds),
-        *([spread(row.target_f1)] + [spread(row.target_greedy)] * both),
-        *([spread(row.source_f1)] + [spread(row.source_greedy)] * both),
+        *([spread(row.target_f1)] + [spread(row.target_greedy)] * both["target"]),
+        *([spread(row.source_f1)] + [spread(row.source_greedy)] * both["source"]),
         spread(row.forgetting, sign=True),
         NO_MEASURE if row.kl is None else f"{row.kl.mean:.4f}",
         spread(row.label_f1),
@@ -106,8 +115,8 @@ def _comparison_table(comparisons: Sequence[PairwiseComparison]) -> str:
         if found.p_value is not None and found.low is not None and found.high is not None:
             tested = [
                 span(found.low, found.high),
-                f"{found.p_value:.4f}",
-                f"{comparison.p_holm:.4f}",
+                _p(found.p_value),
+                _p(comparison.p_holm),
             ]
         rows.append(
             [
@@ -136,11 +145,17 @@ def _domains_table(comparisons: Sequence[DomainComparison]) -> str:
                 NO_MEASURE if error is None else percent(error),
                 len(comparison.targets),
                 ", ".join(map(points, found.differences)),
-                "cannot be told" if found.p_value is None else f"{found.p_value:.4f}",
+                "cannot be told" if found.p_value is None else _p(found.p_value),
             ]
         )
     columns = ["arm", "against", "points", "standard error", "domains", "each", "p"]
     return format_table(columns, rows)
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NO_MEASURE
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def spread(value: Spread | None, *, sign: bool = False) -> str:

@@ -39,7 +39,9 @@ class FinishedArm:
         start: identity of the weights that it began with, after any warm-up.
         run_dir: its run directory.
         facts: what the queue noted of it: planned and taken updates and rollouts.
-        decode: how the profile decodes answers; those of the source may be greedy all the same.
+        decode: how the profile decodes answers.
+        decodes: how those were decoded that it is compared by, by role: the profile's way where it
+            was scored so, else greedily; an arm that is a way of decoding has its own.
         counts: (S, 3) counts by sentence of what it ends with, decoded that way, by role.
         data: data sets, by role.
         digests: what identifies the scored sentences, by role.
@@ -59,6 +61,7 @@ class FinishedArm:
     run_dir: Path
     facts: Mapping[str, Any]
     decode: str
+    decodes: Mapping[Role, str]
     counts: Mapping[Role, FloatArray]
     data: Mapping[Role, str]
     digests: Mapping[Role, str]
@@ -181,12 +184,14 @@ def _read(run: RunDirectory, facts: Mapping[str, Any]) -> FinishedArm:
     decode = str(evaluation.get("decode") or "greedy")
     arm = str(manifest["arm"])
     greedy = {role: _end(run, evaluation, role, "greedy") for role in ROLES}
-    decodes_itself = RECIPES[arm].decode is not None  # what it ends with is not greedy then
+    own = RECIPES[arm].decode  # what it ends with is not greedy then
     ends = dict(greedy)
-    if decode != "greedy" and not decodes_itself:
-        ends["target"] = _end(run, evaluation, "target", decode)
-        if decoded_scores(domains["source"], decode, _phase(domains["source"])):
-            ends["source"] = _end(run, evaluation, "source", decode)
+    decodes: dict[Role, str] = dict.fromkeys(ROLES, own or "greedy")
+    if decode != "greedy" and own is None:
+        for role in ROLES:
+            scored = decoded_scores(domains[role], decode, _phase(domains[role]))
+            if role == "target" or scored:  # the source may be scored greedily alone
+                ends[role], decodes[role] = _end(run, evaluation, role, decode), decode
     return FinishedArm(
         arm=arm,
         seed=int(manifest["seed"]),
@@ -194,12 +199,13 @@ def _read(run: RunDirectory, facts: Mapping[str, Any]) -> FinishedArm:
         run_dir=run.path,
         facts=facts,
         decode=decode,
+        decodes=decodes,
         counts={role: counts for role, (counts, _) in ends.items()},
         data={role: str(domains[role].get("data", "")) for role in ROLES},
         digests={role: str(domains[role]["digest"]) for role in ROLES},
         modes={role: str(domains[role]["mode"]) for role in ROLES},
         f1={role: f1 for role, (_, f1) in ends.items()},
-        greedy_f1={} if decodes_itself else {role: f1 for role, (_, f1) in greedy.items()},
+        greedy_f1={} if own else {role: f1 for role, (_, f1) in greedy.items()},
         forgetting=float(evaluation.get("forgetting") or 0.0),
         kl=float(kl[-1]) if kl else None,
         seconds=_seconds(metrics),

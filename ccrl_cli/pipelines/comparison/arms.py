@@ -89,7 +89,7 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "zero-shot", "baseline", "none",
-            "The starting policy as it is, greedy; no training.",
+            "The starting policy as it is, decoded as every arm is; no training.",
         ),
         Recipe(
             "labeller", "baseline", "none",

@@ -93,7 +93,7 @@ class CompareResult:
     Attributes:
         target: data set of the target.
         finding: whether the curriculum won over naive-rl, lost, or whether it cannot be told.
-        decode: how answers are decoded in every column that does not say greedy.
+        decodes: how answers are decoded in every column that does not say greedy, by domain.
         rows: one an arm.
         comparisons: every arm against naive-rl, and the curriculum against every other.
         reference_scores: scores of others.
@@ -106,7 +106,7 @@ class CompareResult:
 
     target: str
     finding: Finding
-    decode: str
+    decodes: Mapping[str, str]
     rows: tuple[ArmRow, ...]
     comparisons: tuple[PairwiseComparison, ...]
     reference_scores: tuple[ReferenceScore, ...]
@@ -206,7 +206,7 @@ def _compare(
     return CompareResult(
         target=found[0].data["target"],
         finding=answer(found, comparisons),
-        decode=found[0].decode,
+        decodes=_decodes(found),
         rows=rows,
         comparisons=comparisons,
         reference_scores=REFERENCE_SCORES,
@@ -284,6 +284,12 @@ def _row(runs: Sequence[FinishedArm], judges: Mapping[Path, LabelJudge]) -> ArmR
         rollouts=min(int(item.facts["rollouts"]) for item in runs),
         seconds=round(sum(item.seconds for item in runs) / len(runs), 1),
     )
+
+
+def _decodes(found: Sequence[FinishedArm]) -> dict[str, str]:
+    """Return how the arms are decoded by domain; arms that are ways of decoding apart."""
+    plain = [item for item in found if RECIPES[item.arm].decode is None] or found
+    return {role: plain[0].decodes[role] for role in ROLES}
 
 
 def _greedy(runs: Sequence[FinishedArm], role: Role) -> Spread | None:

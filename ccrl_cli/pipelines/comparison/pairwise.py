@@ -55,7 +55,7 @@ def compare_all(
     for role in ROLES:
         for first, second in compared_names(list(by_arm)):
             pairs = common_pairs(by_arm[first], by_arm[second])
-            if pairs:
+            if pairs and _alike(role, by_arm[first], by_arm[second]):
                 rng = np.random.default_rng(derive_seed(seed, "compare", role, first, second))
                 runs = [[_of_pair(by_arm[arm], pair) for pair in pairs] for arm in (first, second)]
                 plain.append(_pairwise(role, pairs, runs, rng, num_resamples))
@@ -120,6 +120,16 @@ def common_pairs(a: Runs, b: Runs) -> tuple[TrainingPair, ...]:
     return tuple(sorted(pairs, key=lambda pair: (pair.start, pair.seed)))
 
 
+def _alike(role: Role, a: Runs, b: Runs) -> bool:
+    """Return whether two arms may be compared in a domain.
+
+    In the target an arm that is a way of decoding is what training must add to. In the source it
+    would be held against answers that are decoded otherwise.
+    """
+    one, other = next(iter(a.values())), next(iter(b.values()))
+    return role == "target" or one.decodes[role] == other.decodes[role]
+
+
 def _stands_in(runs: Runs, start: str) -> FinishedArm | None:
     """Return the one run of an arm without training that stands for all seeds of a start."""
     mine = [run for pair, run in runs.items() if pair.start == start]
@@ -153,7 +163,7 @@ def _pairwise(
         len(a[0].counts[role]),
     )
     return PairwiseComparison(
-        *(role, a[0].decode, a[0].arm, b[0].arm),
+        *(role, a[0].decodes[role], a[0].arm, b[0].arm),
         pairs=pairs,
         trainings=trainings,
         sentences=sentences.difference,

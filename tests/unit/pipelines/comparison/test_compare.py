@@ -102,6 +102,9 @@ def test_the_labeller_is_a_way_of_decoding_and_has_no_greedy_score(tmp_path):
     total = np.sum(rows(3, 0.6), axis=0).astype(float)
     assert labeller.target_f1.mean == pytest.approx(float(micro_f1(total)))
     assert labeller.target_greedy is None
+    # Its source is voted, that of the others typed: not held against each other.
+    against = {c.domain for c in found.comparisons if "labeller" in (c.first, c.second)}
+    assert against == {"target"}
     assert "Whether the curriculum adds to what the untrained labeller gives" in found.finding.text
 
 
@@ -113,7 +116,9 @@ def test_a_source_that_is_scored_greedily_alone_is_compared_greedily(tmp_path):
         evaluation = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
         del evaluation["domains"]["source"]["decoded"]
         (path / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
-    row = compared(profile)[0].rows[0]
+    found, _ = compared(profile)
+    assert found.decodes == {"target": "typed", "source": "greedy"}
+    row = found.rows[0]
     assert row.source_f1 == row.source_greedy
     assert row.target_f1 != row.target_greedy
 
@@ -191,7 +196,7 @@ def test_both_ways_to_decode_stand_side_by_side(tmp_path):
     for arm in ("curriculum", "naive-rl"):
         write_arm(profile, arm, 0, greedy, greedy, decoded=("vote", voted))
     found, _ = compared(profile)
-    assert found.decode == "vote"
+    assert found.decodes == {"target": "vote", "source": "vote"}
     row = found.rows[0]
     total = np.sum(voted, axis=0), np.sum(greedy, axis=0)
     assert row.target_f1.mean == pytest.approx(float(micro_f1(total[0].astype(float))))

@@ -27,6 +27,7 @@ def arm(name, seed, counts):
     same = {"target": "d", "source": "d"}
     return FinishedArm(
         arm=name, seed=seed, start="w", run_dir=Path(f"{name}-{seed}"), facts={}, decode="greedy",
+        decodes={"target": "greedy", "source": "greedy"},
         counts={"target": counts, "source": counts}, data=same, digests=same, modes=same,
         f1={"target": f1, "source": f1}, greedy_f1={"target": f1, "source": f1}, forgetting=0.0,
         kl=None, seconds=0.0, drawn=(), reportable=True,
