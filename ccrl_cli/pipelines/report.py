@@ -23,6 +23,7 @@ from ccrl_cli.pipelines.evaluation.evaluate import scores_other_adapter
 from ccrl_cli.pipelines.labelling.labels import load_labels
 from ccrl_cli.pipelines.labelling.quality import label_quality_by_bin, score_labels
 from ccrl_cli.pipelines.labelling.samples import load_samples
+from ccrl_cli.pipelines.training.outcome import ROUNDS, ROUNDS_FILE
 from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
 from ccrl_cli.report.page import focus_of, render_page
@@ -187,13 +188,13 @@ def _rounds(
     path: Path, focus: RunFacts, warnings: list[str], data: SplitReader | None
 ) -> tuple[RoundFacts, ...]:
     """Return what each round of a run was; the first has the run's own labels."""
-    place = path / "rounds.json"
+    place = path / ROUNDS_FILE
     if not place.exists():
         return ()
     document = json.loads(place.read_text(encoding="utf-8"))
     found = []
     for row in document["rounds"]:
-        run = RunDirectory(path / "rounds" / str(row["round"]))
+        run = RunDirectory(path / ROUNDS / str(row["round"]))
         labels = focus.labels
         if row["round"] > 1:
             labels = _labels(run.path, run.read_manifest(), warnings, data)
