@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
-    pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
-
 from ccrl_cli.cli.app import invoke
 from ccrl_cli.config.load import load_profile
 from ccrl_cli.pipelines.generation import generate as generating
-from ccrl_cli.trainers import grpo
+from lazily import lazy, needs
 from tiny_chat import write_tiny_chat
+
+grpo = lazy("ccrl_cli.trainers.grpo")
+
+pytestmark = needs("torch", "transformers", "trl", "peft")
 
 RUN = Path("runs/quickstart")
 

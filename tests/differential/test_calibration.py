@@ -14,13 +14,16 @@ from ccrl_cli.core.calibration import (
     fit_temperature,
 )
 from ccrl_cli.core.reliability import auroc, brier, ece, risk_coverage
+from lazily import lazy, needs
 
-optimize = pytest.importorskip("scipy.optimize")
-special = pytest.importorskip("scipy.special")
-sk_calibration = pytest.importorskip("sklearn.calibration")
-sk_isotonic = pytest.importorskip("sklearn.isotonic")
-sk_linear = pytest.importorskip("sklearn.linear_model")
-sk_metrics = pytest.importorskip("sklearn.metrics")
+optimize = lazy("scipy.optimize")
+special = lazy("scipy.special")
+sk_calibration = lazy("sklearn.calibration")
+sk_isotonic = lazy("sklearn.isotonic")
+sk_linear = lazy("sklearn.linear_model")
+sk_metrics = lazy("sklearn.metrics")
+
+pytestmark = needs("scipy", "sklearn")
 
 
 def draw(seed, size=400, levels=None):

@@ -16,8 +16,11 @@ from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.metrics import score_spans
 from ccrl_cli.core.mistakes import CharSpan, judge
 from ccrl_cli.records import Alignment, Entity, Example, Score, Span
+from lazily import lazy, needs
 
-evaluator = pytest.importorskip("nervaluate.evaluator")
+evaluator = lazy("nervaluate.evaluator")
+
+pytestmark = needs("nervaluate")
 
 TYPES = ("x", "y", "z")
 LENGTH = 12

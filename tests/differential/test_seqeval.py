@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from ccrl_cli.core.alignment import Aligner, bio_to_spans, spans_to_bio
 from ccrl_cli.core.metrics import score_spans
 from ccrl_cli.records import Alignment, Entity, Example, Span
+from lazily import lazy, needs
 
-metrics = pytest.importorskip("seqeval.metrics.v1")
-scheme = pytest.importorskip("seqeval.scheme")
-labeling = pytest.importorskip("seqeval.metrics.sequence_labeling")
+metrics = lazy("seqeval.metrics.v1")
+scheme = lazy("seqeval.scheme")
+labeling = lazy("seqeval.metrics.sequence_labeling")
+
+pytestmark = needs("seqeval")
 
 IOB2_TAGS = st.lists(st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"]), min_size=1, max_size=10)
 IOBES_TAGS = st.lists(

@@ -9,8 +9,11 @@ import pytest
 
 from ccrl_cli.core.statistics import paired_trainings
 from ccrl_cli.core.student_t import student_t_cdf, student_t_quantile
+from lazily import lazy, needs
 
-stats = pytest.importorskip("scipy.stats")
+stats = lazy("scipy.stats")
+
+pytestmark = needs("scipy")
 
 RNG = np.random.default_rng(0)
 DEGREES = [0.5, 1, 2, 4, 5.3, 30, 1e4, *(10 ** RNG.uniform(-0.3, 5, 60))]

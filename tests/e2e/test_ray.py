@@ -16,9 +16,15 @@ from ccrl_cli.errors import PartialError, PreconditionError
 from ccrl_cli.generators.base import Generated, GenerationRequest
 from ccrl_cli.generators.registry import GeneratorRecipe
 from ccrl_cli.store.completions import CompletionStore
+from lazily import lazy, needs
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="clusters are POSIX")]
-ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
+ray = lazy("ray")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="clusters are POSIX"),
+    needs("ray"),
+]
 
 COUNT = 160
 RUN = (sys.executable, "-m", "ccrl_cli", "generate")

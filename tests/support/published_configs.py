@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 
 
@@ -45,6 +44,8 @@ CONFIGS = {
 
 def cached_configs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a hub cache that holds these configurations and nothing else, and stay offline."""
+    import huggingface_hub
+
     commit = "c" * 40
     for name, config in CONFIGS.items():
         folder = cache / f"models--{name.replace('/', '--')}"

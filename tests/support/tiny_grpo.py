@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
 from ccrl_cli.core.pacing import Pacing
 from ccrl_cli.core.rewards import RewardWeights, make_target
-from ccrl_cli.models.loading import LoadedModel, load_model
-from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.records import Entity, Example
-from ccrl_cli.trainers import grpo
 from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainInput, TrainResult, TrainTask
 from ccrl_cli.trainers.seeding import seed_libraries
-from ccrl_cli.trainers.sft import SupervisedSettings, add_adapter, train_supervised
+from lazily import lazy
 from tiny_chat import write_tiny_chat
+
+torch = lazy("torch")
+LoadedModel = lazy("ccrl_cli.models.loading", "LoadedModel")
+load_model = lazy("ccrl_cli.models.loading", "load_model")
+LoadOptions = lazy("ccrl_cli.models.weights", "LoadOptions")
+Weights = lazy("ccrl_cli.models.weights", "Weights")
+grpo = lazy("ccrl_cli.trainers.grpo")
+SupervisedSettings = lazy("ccrl_cli.trainers.sft", "SupervisedSettings")
+add_adapter = lazy("ccrl_cli.trainers.sft", "add_adapter")
+train_supervised = lazy("ccrl_cli.trainers.sft", "train_supervised")
 
 SETTINGS = GrpoSettings(
     num_steps=4,

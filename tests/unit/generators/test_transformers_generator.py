@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import pytest
 
-if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
-    pytest.skip("needs torch and transformers", allow_module_level=True)
-
-import torch
-
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.generators.base import GenerationRequest, SamplingSettings
-from ccrl_cli.generators.transformers import TransformersGenerator
-from ccrl_cli.models.loading import LoadedModel
+from lazily import lazy, needs
+
+torch = lazy("torch")
+TransformersGenerator = lazy("ccrl_cli.generators.transformers", "TransformersGenerator")
+LoadedModel = lazy("ccrl_cli.models.loading", "LoadedModel")
+
+pytestmark = needs("torch", "transformers")
 
 
 class Letters:

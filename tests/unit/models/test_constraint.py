@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
 
-if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
-    pytest.skip("needs torch and transformers", allow_module_level=True)
-
-import torch
-
 from ccrl_cli.core.parsing import parse_completion
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.models.constraint import TokenConstraint, token_bytes
-from ccrl_cli.models.decoding import decode_batch
-from ccrl_cli.models.loading import load_model
-from ccrl_cli.models.sampling import PromptRequest, Sampling
-from ccrl_cli.models.weights import LoadOptions, Weights
+from lazily import lazy, needs
 from tiny_chat import write_tiny_chat
+
+torch = lazy("torch")
+TokenConstraint = lazy("ccrl_cli.models.constraint", "TokenConstraint")
+token_bytes = lazy("ccrl_cli.models.constraint", "token_bytes")
+decode_batch = lazy("ccrl_cli.models.decoding", "decode_batch")
+load_model = lazy("ccrl_cli.models.loading", "load_model")
+PromptRequest = lazy("ccrl_cli.models.sampling", "PromptRequest")
+Sampling = lazy("ccrl_cli.models.sampling", "Sampling")
+LoadOptions = lazy("ccrl_cli.models.weights", "LoadOptions")
+Weights = lazy("ccrl_cli.models.weights", "Weights")
+
+pytestmark = needs("torch", "transformers")
 
 NAMES = ("space agency", "rocket", "Größe")
 

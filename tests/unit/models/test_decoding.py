@@ -6,24 +6,30 @@ depend on every earlier one.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-
-if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
-    pytest.skip("needs torch and transformers", allow_module_level=True)
-
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ccrl_cli.core.seeds import derive_seed
-from ccrl_cli.models import decoding, graphs, recording
-from ccrl_cli.models.decoding import decode_batch, plan_batches
-from ccrl_cli.models.sampling import PromptRequest, Sampling, draw_tokens, token_logprobs
-from ccrl_cli.models.whole import decode_whole, has_recurrent_layers
+from lazily import lazy, needs
+
+torch = lazy("torch")
+decoding = lazy("ccrl_cli.models.decoding")
+graphs = lazy("ccrl_cli.models.graphs")
+recording = lazy("ccrl_cli.models.recording")
+decode_batch = lazy("ccrl_cli.models.decoding", "decode_batch")
+plan_batches = lazy("ccrl_cli.models.decoding", "plan_batches")
+PromptRequest = lazy("ccrl_cli.models.sampling", "PromptRequest")
+Sampling = lazy("ccrl_cli.models.sampling", "Sampling")
+draw_tokens = lazy("ccrl_cli.models.sampling", "draw_tokens")
+token_logprobs = lazy("ccrl_cli.models.sampling", "token_logprobs")
+decode_whole = lazy("ccrl_cli.models.whole", "decode_whole")
+has_recurrent_layers = lazy("ccrl_cli.models.whole", "has_recurrent_layers")
+
+pytestmark = needs("torch", "transformers")
 
 VOCABULARY = 97
 SIZES = {
@@ -101,12 +107,10 @@ def test_logprobs_are_those_of_a_full_forward(model, static):
             assert sample.logprobs == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    "sampling",
-    [Sampling(0.0, 33), Sampling(1.0, 33), Sampling(0.8, 33, 0.9), Sampling(1.3, 33, 1.0, 20)],
-)
+@pytest.mark.parametrize("sampling", [(0.0, 33), (1.0, 33), (0.8, 33, 0.9), (1.3, 33, 1.0, 20)])
 def test_static_cache_equals_plain_token_for_token(model, sampling):
     """Long enough to cross a block of columns, with rows that end early and leave the batch."""
+    sampling = Sampling(*sampling)
     requests = prompts([110, 120, 3, 64, 90], [8, 8, 4, 1, 8])
     ends = tuple(range(2, 8))
     plain = decode(model, requests, sampling, static=False, ends=ends)
@@ -138,8 +142,9 @@ def test_a_sample_depends_on_its_seed_alone(model, data):
         assert together[request.key] == alone[request.key]
 
 
-@pytest.mark.parametrize("sampling", [Sampling(0.0, 15), Sampling(0.9, 15, 0.95)])
+@pytest.mark.parametrize("sampling", [(0.0, 15), (0.9, 15, 0.95)])
 def test_whole_batches_by_generate_give_the_same_tokens(model, sampling):
+    sampling = Sampling(*sampling)
     requests = prompts([7, 25, 14], [3, 1, 4])
     ends = tuple(range(2, 12))
     plain = decode(model, requests, sampling, static=False, ends=ends)
@@ -369,9 +374,10 @@ def test_buckets_hold_and_waste_little(count):
     assert count <= recording.bucket_columns(count) < count + recording.COLUMN_BLOCK
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_recorded_steps_equal_unrecorded_ones_on_a_gpu(kind):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     model = tiny(kind).cuda()
     requests = prompts([110, 120, 3, 64, 90], [8, 8, 4, 1, 8])
     ends, sampling = tuple(range(2, 8)), Sampling(1.0, 60, 0.95)

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
-peft = pytest.importorskip("peft")
+from ccrl_cli.errors import HeldError
+from held import hold
+from lazily import lazy, needs
 
-from ccrl_cli.errors import HeldError  # noqa: E402
-from ccrl_cli.models.merging import merged_adapter  # noqa: E402
-from held import hold  # noqa: E402
+torch = lazy("torch")
+peft = lazy("peft")
+merged_adapter = lazy("ccrl_cli.models.merging", "merged_adapter")
+
+pytestmark = needs("torch", "peft")
 
 
 def tiny_model(dtype):

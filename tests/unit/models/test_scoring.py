@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from lazily import lazy, needs
 
-from ccrl_cli.models.loading import LoadedModel  # noqa: E402
-from ccrl_cli.models.scoring import ScoringRequest, score_continuations  # noqa: E402
+torch = lazy("torch")
+transformers = lazy("transformers")
+LoadedModel = lazy("ccrl_cli.models.loading", "LoadedModel")
+ScoringRequest = lazy("ccrl_cli.models.scoring", "ScoringRequest")
+score_continuations = lazy("ccrl_cli.models.scoring", "score_continuations")
+
+pytestmark = needs("torch", "transformers")
 
 
 class Letters:
@@ -48,28 +52,30 @@ def plain(loaded, before, after):
     return sum(logits[i - 1, ids[i]].item() for i in range(len(loaded.encode(before)), len(ids)))
 
 
-REQUESTS = [
-    ScoringRequest("one prompt", ("a", "long one", "b")),
-    ScoringRequest("another, longer prompt", ("x",)),
-    ScoringRequest("no", ()),
-    ScoringRequest("short", ("yes", "no", "maybe", "never")),
-]
+@pytest.fixture
+def requests():
+    return [
+        ScoringRequest("one prompt", ("a", "long one", "b")),
+        ScoringRequest("another, longer prompt", ("x",)),
+        ScoringRequest("no", ()),
+        ScoringRequest("short", ("yes", "no", "maybe", "never")),
+    ]
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
-def test_scores_do_not_depend_on_batches(loaded, batch_rows):
+def test_scores_do_not_depend_on_batches(loaded, requests, batch_rows):
     done = []
-    scores = score_continuations(loaded, REQUESTS, batch_rows=batch_rows, on_done=done.append)
-    for request, found in zip(REQUESTS, scores, strict=True):
+    scores = score_continuations(loaded, requests, batch_rows=batch_rows, on_done=done.append)
+    for request, found in zip(requests, scores, strict=True):
         expected = [plain(loaded, request.prompt, after) for after in request.continuations]
         assert found == pytest.approx(expected, abs=1e-4)
     assert sum(done) == 3  # the request without continuations is no work
 
 
-def test_a_batch_that_does_not_fit_is_halved(loaded, monkeypatch):
+def test_a_batch_that_does_not_fit_is_halved(loaded, requests, monkeypatch):
     from ccrl_cli.models import scoring
 
-    whole = score_continuations(loaded, REQUESTS)
+    whole = score_continuations(loaded, requests)
     forward = scoring._forward
 
     def small(model, batch):
@@ -78,7 +84,7 @@ def test_a_batch_that_does_not_fit_is_halved(loaded, monkeypatch):
         return forward(model, batch)
 
     monkeypatch.setattr(scoring, "_forward", small)
-    halved = score_continuations(loaded, REQUESTS)
+    halved = score_continuations(loaded, requests)
     for one, other in zip(whole, halved, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
 
@@ -113,20 +119,21 @@ class Counted(Letters):
         return {"input_ids": ids[0] if isinstance(texts, str) else ids}
 
 
-CHAT = ScoringRequest("a chat prompt of some length<e>ok ", ("one", "two", "three", "four"))
+def chat():
+    return ScoringRequest("a chat prompt of some length<e>ok ", ("one", "two", "three", "four"))
 
 
 def test_a_long_prompt_is_not_tokenised_again_for_every_continuation():
     counted = Counted()
     loaded = LoadedModel(tiny(), counted, (1,), 0, "float32", "cpu")
-    (found,) = score_continuations(loaded, [CHAT])
-    assert counted.characters < 3 * len(CHAT.prompt)
-    expected = [plain(loaded, CHAT.prompt, after) for after in CHAT.continuations]
+    (found,) = score_continuations(loaded, [chat()])
+    assert counted.characters < 3 * len(chat().prompt)
+    expected = [plain(loaded, chat().prompt, after) for after in chat().continuations]
     assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_tokenizer_that_begins_every_text_alike_is_given_whole_texts():
     loaded = LoadedModel(tiny(), Counted(begin="_"), (1,), 0, "float32", "cpu")
-    (found,) = score_continuations(loaded, [CHAT])
-    expected = [plain(loaded, CHAT.prompt, after) for after in CHAT.continuations]
+    (found,) = score_continuations(loaded, [chat()])
+    expected = [plain(loaded, chat().prompt, after) for after in chat().continuations]
     assert found == pytest.approx(expected, abs=1e-4)

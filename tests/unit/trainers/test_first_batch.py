@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccrl_cli.trainers.sanity import _by_answer
+from lazily import lazy
+
+torch = lazy("torch")
+_by_answer = lazy("ccrl_cli.trainers.sanity", "_by_answer")
 
 
 def window(rows: list[list[float]], padding: list[int], width: int) -> torch.Tensor:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
-    pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
-
-import torch
-
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.trainers import arguments, grpo
 from ccrl_cli.trainers.base import TrainHooks
-from ccrl_cli.trainers.probe import Probe
-from tiny_chat import write_tiny_chat
+from lazily import lazy, needs
 from tiny_grpo import (
     SETTINGS,
     adapted,
@@ -29,10 +21,12 @@ from tiny_grpo import (
     without_times,
 )
 
+torch = lazy("torch")
+arguments = lazy("ccrl_cli.trainers.arguments")
+grpo = lazy("ccrl_cli.trainers.grpo")
+Probe = lazy("ccrl_cli.trainers.probe", "Probe")
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_tiny_chat(tmp_path_factory.mktemp("model"))
+pytestmark = needs("torch", "transformers", "trl", "peft")
 
 
 def trained(folder: Path, work: Path, settings=SETTINGS, *, stop_after=None, weights=(1.0,) * 3):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -11,16 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
-    pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
-
-import torch
-from datasets import Dataset
-from trl import GRPOTrainer
-
 from ccrl_cli.core.collapse import GuardLimits
 from ccrl_cli.errors import PreconditionError, UsageError
-from ccrl_cli.trainers import arguments, grpo
+from lazily import lazy, needs
 from tiny_grpo import (
     SETTINGS,
     adapted,
@@ -30,15 +22,17 @@ from tiny_grpo import (
     make_task,
     run_grpo,
     without_times,
-    write_tiny_chat,
 )
 
+torch = lazy("torch")
+Dataset = lazy("datasets", "Dataset")
+GRPOTrainer = lazy("trl", "GRPOTrainer")
+arguments = lazy("ccrl_cli.trainers.arguments")
+grpo = lazy("ccrl_cli.trainers.grpo")
+
+pytestmark = needs("torch", "transformers", "trl", "peft")
+
 NEVER = GuardLimits(1, 1.0, 1.0, 0.0, 1e9, 1.0, 1e9, 1.0)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_tiny_chat(tmp_path_factory.mktemp("model"))
 
 
 # --- replay ---------------------------------------------------------------------------------------

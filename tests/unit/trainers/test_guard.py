@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
-    pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
-
-import torch
-
 from ccrl_cli.core.collapse import GuardLimits
 from ccrl_cli.core.rewards import RewardWeights
-from ccrl_cli.models.loading import load_model
-from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.trainers.base import TrainTask
+from lazily import lazy, needs
 from tiny_grpo import (
     SENTENCES,
     SETTINGS,
@@ -29,6 +22,13 @@ from tiny_grpo import (
     run_grpo,
     with_adapter,
 )
+
+torch = lazy("torch")
+load_model = lazy("ccrl_cli.models.loading", "load_model")
+LoadOptions = lazy("ccrl_cli.models.weights", "LoadOptions")
+Weights = lazy("ccrl_cli.models.weights", "Weights")
+
+pytestmark = needs("torch", "transformers", "trl", "peft")
 
 FAIR = RewardWeights("token_f1", 1.0, 0.2, 0.0, 24, 48)
 #: Short answers pay: the empty list earns more than a right answer.

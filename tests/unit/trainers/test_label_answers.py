@@ -7,19 +7,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("trl")
-import torch
-
 from ccrl_cli.config.schema import Profile
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.rewards import RewardWeights, make_target
 from ccrl_cli.core.telemetry import RolloutRow, make_groups, summarise
-from ccrl_cli.models.loading import load_model
-from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.records import Entity, Example
 from ccrl_cli.trainers.base import TrainInput, TrainTask
-from ccrl_cli.trainers.probe import kl_of_answers
-from ccrl_cli.trainers.rollouts import Rewards, Rollouts, merged_decoder
+from lazily import lazy, needs
 from tiny_grpo import (
     SENTENCES,
     SETTINGS,
@@ -30,6 +24,17 @@ from tiny_grpo import (
     with_adapter,
     without_times,
 )
+
+torch = lazy("torch")
+load_model = lazy("ccrl_cli.models.loading", "load_model")
+LoadOptions = lazy("ccrl_cli.models.weights", "LoadOptions")
+Weights = lazy("ccrl_cli.models.weights", "Weights")
+kl_of_answers = lazy("ccrl_cli.trainers.probe", "kl_of_answers")
+Rewards = lazy("ccrl_cli.trainers.rollouts", "Rewards")
+Rollouts = lazy("ccrl_cli.trainers.rollouts", "Rollouts")
+merged_decoder = lazy("ccrl_cli.trainers.rollouts", "merged_decoder")
+
+pytestmark = needs("trl")
 
 GUIDED = replace(
     SETTINGS,

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import SimpleNamespace
 
-import pytest
-
-if importlib.util.find_spec("torch") is None:
-    pytest.skip("needs torch", allow_module_level=True)
-
 import numpy as np
+import pytest
 
 from ccrl_cli.core.alignment import Aligner, tokenize
 from ccrl_cli.core.rewards import RewardWeights, make_target
-from ccrl_cli.models.sampling import Sample
 from ccrl_cli.records import Entity, Example
 from ccrl_cli.trainers.base import TrainInput, TrainTask
-from ccrl_cli.trainers.rollouts import Rewards, Rollout
+from lazily import lazy, needs
+
+Sample = lazy("ccrl_cli.models.sampling", "Sample")
+Rewards = lazy("ccrl_cli.trainers.rollouts", "Rewards")
+Rollout = lazy("ccrl_cli.trainers.rollouts", "Rollout")
+
+pytestmark = needs("torch")
 
 RIGHT, WRONG = '[{"text": "NASA", "type": "agency"}]', "[]"
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
-    pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
-
-import torch
-
 from ccrl_cli.errors import PreconditionError
-from ccrl_cli.trainers import sft
-from tiny_chat import write_tiny_chat
+from lazily import lazy, needs
 from tiny_grpo import adapted
 
+torch = lazy("torch")
+sft = lazy("ccrl_cli.trainers.sft")
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_tiny_chat(tmp_path_factory.mktemp("model"))
+pytestmark = needs("torch", "transformers", "trl", "peft")
 
 
 def test_a_checkpoint_that_was_cut_short_is_passed_over_and_removed(tmp_path):
