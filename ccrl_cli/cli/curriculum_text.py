@@ -10,7 +10,8 @@ from ccrl_cli.cli.output import format_table
 
 if TYPE_CHECKING:
     from ccrl_cli.pipelines.curriculum.pacing import PacingView
-    from ccrl_cli.pipelines.curriculum.show import CurriculumView, StageView
+    from ccrl_cli.pipelines.curriculum.show import CurriculumView
+    from ccrl_cli.pipelines.curriculum.stages import StageView
     from ccrl_cli.pipelines.labelling.calibrate import CalibrationView, Measures
 
 MAX_STAGES = 12
@@ -126,9 +127,11 @@ def _top(view: CurriculumView) -> str:
 
 def _stages(view: CurriculumView) -> str:
     """Return the table of stages, at most `MAX_STAGES` of them."""
-    columns = ["stage", "steps", "open", "open %", "lowest confidence", "passes", "signal %"]
+    opened = "open" if view.unit == "sentence" else "open mentions"
+    columns = ["stage", "steps", opened, "open %", "lowest confidence", "passes", "signal %"]
     columns.append("other mix %")
     oracle = view.oracle_f1 is not None
+    whole = view.unit == "sentence"
     rows = []
     for stage in evenly(view.stages, MAX_STAGES):
         row: list[object] = [
@@ -141,10 +144,12 @@ def _stages(view: CurriculumView) -> str:
             _percent(stage.signal_share),
             _percent(stage.skew),
         ]
-        if oracle:
+        if oracle and whole:
             row += [_percent(stage.oracle_f1), _percent(stage.oracle_exact)]
+        elif oracle:
+            row.append(_percent(stage.oracle_precision))
         rows.append(row)
-    return format_table(columns + _ORACLE * oracle, rows)
+    return format_table(columns + (_ORACLE if whole else ["oracle precision %"]) * oracle, rows)
 
 
 def plot_lines(view: PacingView, *, width: int = 61) -> Iterator[str]:

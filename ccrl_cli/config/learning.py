@@ -131,6 +131,11 @@ class Confidence(Section):
 class Curriculum(Section):
     """Which inputs are open at which moment of training."""
 
+    unit: Literal["entity", "sentence"] = Field(
+        default="sentence",
+        description="What opens: entity: all sentences are drawn from the first step, and the "
+        "surest mentions of each type count first; sentence: whole sentences, the surest first.",
+    )
     pacing: Pacing = Field(default="step", description="Shape of the open share over training.")
     start: PositiveShare = Field(
         default=0.1, description="Open share at the beginning (linear, root, log, exponential)."

@@ -31,6 +31,8 @@ class Target:
         tokens_of: by type, the mask of the tokens inside label mentions.
         abstained: mentions that are removed from both sides.
         votes: mention of the text to its vote share in [0, 1].
+        closed: surface keys that are removed from both sides under every type, because the label
+            has a mention there that is not open yet.
     """
 
     aligner: Aligner
@@ -40,6 +42,11 @@ class Target:
     tokens_of: Mapping[str, int]
     abstained: frozenset[Mention]
     votes: Mapping[Mention, float]
+    closed: frozenset[str] = frozenset()
+
+    def ignores(self, mention: Mention) -> bool:
+        """Return whether a mention counts neither for nor against."""
+        return mention in self.abstained or mention[0] in self.closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ def make_target(
     entities: Iterable[Entity],
     abstained: Iterable[Entity] = (),
     votes: Iterable[tuple[Entity, float]] | None = None,
+    closed: Iterable[Entity] = (),
 ) -> Target:
     """Prepare a label for scoring.
 
@@ -95,12 +103,15 @@ def make_target(
         abstained: mentions that count neither for nor against.
         votes: mentions with the share of completions that hold them, for ``expected_f1``; None
             gives each label mention the vote 1. Mentions that are not in the text are left out.
+        closed: mentions of the label that are not open yet: their surface counts neither for nor
+            against, whatever its type, unless `entities` has it too.
 
     Raises:
         ValueError: a vote is not in [0, 1].
     """
     ignored = frozenset(mention_of(entity) for entity in abstained)
     label = sorted(mention for mention in map(mention_of, entities) if mention not in ignored)
+    hidden = {mention_key(entity.text) for entity in closed} - {key for key, _ in label}
     places: dict[Mention, list[int]] = {}
     for mention, place in zip(label, aligner.place([key for key, _ in label]), strict=True):
         if place is not None:
@@ -110,7 +121,12 @@ def make_target(
         if not 0 <= share <= 1:
             raise ValueError(f"vote {share} of {entity} is not in [0, 1]")
         mention = mention_of(entity)
-        if share and mention not in ignored and aligner.places(mention[0]):
+        if (
+            share
+            and mention not in ignored
+            and mention[0] not in hidden
+            and aligner.places(mention[0])
+        ):
             shares[mention] = max(share, shares.get(mention, 0.0))
     tokens_of: dict[str, int] = {}
     for (_, kind), masks in places.items():
@@ -124,6 +140,7 @@ def make_target(
         tokens_of=tokens_of,
         abstained=ignored,
         votes=shares,
+        closed=frozenset(hidden),
     )
 
 
@@ -143,7 +160,7 @@ def token_f1(parse: Parse, target: Target) -> float:
     taken: dict[Mention, int] = {}
     for entity in parse.entities:
         mention = mention_of(entity)
-        if mention in target.abstained:
+        if target.ignores(mention):
             continue
         masks = target.places.get(mention, ())
         number = taken.get(mention, 0)
@@ -234,15 +251,15 @@ def format_reward(parse: Parse, target: Target) -> float:
     1 valid, 0.5 repaired, 0 invalid. Unsound is a mention of unknown type, one that the text does
     not hold, and every copy of a surface text, over all its types, beyond its places in the text.
     Whether the label is right plays no part, with one exception: an empty list against a label
-    that is not empty gets 0. Otherwise the empty list, which can have no unsound mention, would
-    be the safe answer: as it is, its total is 0 before the length penalty, no more than any
-    answer, and less than a well-formed wrong one.
+    that is not empty, open or not, gets 0. Otherwise the empty list, which can have no unsound
+    mention, would be the safe answer: as it is, its total is 0 before the length penalty, no more
+    than any answer, and less than a well-formed wrong one.
     """
     if parse.outcome == "invalid":
         return 0.0
     base = 1.0 if parse.outcome == "valid" else 0.5
     if not parse.entities:
-        return 0.0 if target.size else base
+        return 0.0 if target.size or target.closed else base
     copies: dict[str, int] = {}
     for entity in parse.entities:
         key = mention_key(entity.text)
@@ -299,7 +316,7 @@ def score(
 def _count(parse: Parse, target: Target) -> Counter[Mention]:
     """Return the stated mentions with their copies, abstained ones removed."""
     mentions = map(mention_of, parse.entities)
-    return Counter(mention for mention in mentions if mention not in target.abstained)
+    return Counter(mention for mention in mentions if not target.ignores(mention))
 
 
 def _num_shared(stated: Mapping[Mention, int], target: Target) -> int:

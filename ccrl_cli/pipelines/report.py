@@ -20,9 +20,8 @@ from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.comparison.compare import answer_of
 from ccrl_cli.pipelines.curriculum.show import learning_signals
 from ccrl_cli.pipelines.evaluation.evaluate import scores_other_adapter
-from ccrl_cli.pipelines.labelling.labels import load_labels
+from ccrl_cli.pipelines.labelling.labels import Labelled, load_labelled
 from ccrl_cli.pipelines.labelling.quality import label_quality_by_bin, score_labels
-from ccrl_cli.pipelines.labelling.samples import load_samples
 from ccrl_cli.pipelines.training.outcome import ROUNDS, ROUNDS_FILE
 from ccrl_cli.records import Score
 from ccrl_cli.report.drawing import require_report_packages
@@ -67,6 +66,7 @@ def report(
     compared: Finding | None = None,
     reporter: Reporter,
     data: SplitReader | None = None,
+    labelled: Labelled | None = None,
 ) -> ReportResult:
     """Write the page of one run, or of several that are compared.
 
@@ -78,6 +78,7 @@ def report(
             as `ccrl baselines compare` does it, where both are here.
         reporter: told of what could not be read.
         data: reads the splits of the command; None: this call reads its own.
+        labelled: completions and labels of the run shown in full, if they are derived already.
 
     Raises:
         PreconditionError: a folder is no run, or a package is missing.
@@ -85,7 +86,7 @@ def report(
     """
     require_report_packages()
     paths = list(dict.fromkeys(Path(folder) for folder in folders))
-    runs, warnings = _gather_all(paths, data)
+    runs, warnings = _gather_all(paths, data, labelled)
     for warning in warnings:
         reporter.warn(warning)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -114,14 +115,14 @@ def report(
 
 
 def _gather_all(
-    paths: Sequence[Path], data: SplitReader | None
+    paths: Sequence[Path], data: SplitReader | None, labelled: Labelled | None
 ) -> tuple[list[RunFacts], list[str]]:
     """Return every run, that in focus with its labels and rounds, and what could not be read."""
     warnings: list[str] = []
     runs = [_gather(path, warnings) for path in paths]
     focus = focus_of(runs)
     place = runs.index(focus)
-    focus = replace(focus, labels=_labels(paths[place], focus.manifest, warnings, data))
+    focus = replace(focus, labels=_labels(paths[place], focus.manifest, warnings, data, labelled))
     runs[place] = replace(focus, rounds=_rounds(paths[place], focus, warnings, data))
     return runs, warnings
 
@@ -173,12 +174,16 @@ def _gather(path: Path, warnings: list[str]) -> RunFacts:
 
 
 def _labels(
-    path: Path, manifest: Mapping[str, Any], warnings: list[str], data: SplitReader | None
+    path: Path,
+    manifest: Mapping[str, Any],
+    warnings: list[str],
+    data: SplitReader | None,
+    labelled: Labelled | None,
 ) -> LabelFacts | None:
     """Derive the run's pseudo-labels again from its store; None where that is not possible."""
     try:
         profile = _profile(path, manifest)
-        return label_facts(profile, data)
+        return label_facts(profile, data, labelled)
     except (CcrlError, ValueError) as error:
         warnings.append(f"the pseudo-labels of {path.resolve().name} are not shown: {error}")
         return None
@@ -226,12 +231,15 @@ def _profile(path: Path, manifest: Mapping[str, Any]) -> Profile:
     return Profile.model_validate(values)
 
 
-def label_facts(profile: Profile, data: SplitReader | None = None) -> LabelFacts:
+def label_facts(
+    profile: Profile, data: SplitReader | None = None, labelled: Labelled | None = None
+) -> LabelFacts:
     """Return the pseudo-labels of a profile with their quality where gold exists.
 
     Args:
         profile: the profile.
         data: reads the splits of the command; None: this call reads its own.
+        labelled: its completions and labels, if they are derived already.
 
     Raises:
         PreconditionError: the store or the data cannot be found.
@@ -239,8 +247,8 @@ def label_facts(profile: Profile, data: SplitReader | None = None) -> LabelFacts
         ValueError: the confidence cannot be computed from these completions.
     """
     domain = load_domain(profile, "target", data)
-    samples = load_samples(profile, domain)
-    found = load_labels(profile, domain, samples)
+    labelled = labelled or load_labelled(profile, domain)
+    samples, found = labelled.samples, labelled.labels
     scores = score_labels(found.labels, samples.examples, domain.labels)
     signals = learning_signals(profile, found, samples)
     bins = label_quality_by_bin(found.labels, scores, signals)

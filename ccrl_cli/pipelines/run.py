@@ -11,11 +11,13 @@ from ccrl_cli.data.catalog import SplitReader
 from ccrl_cli.errors import PreconditionError
 from ccrl_cli.findings import Finding
 from ccrl_cli.findings.runs import run_finding
+from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.common.weights import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.curriculum.show import CurriculumView, show_curriculum
 from ccrl_cli.pipelines.evaluation.evaluate import EvaluationResult, evaluate
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, GenerateResult, generate
 from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
+from ccrl_cli.pipelines.labelling.labels import Labelled, load_labelled
 from ccrl_cli.pipelines.report import report
 from ccrl_cli.pipelines.training.outcome import TrainOutcome
 from ccrl_cli.pipelines.training.rounds import train_rounds
@@ -95,11 +97,16 @@ def run(
             lambda: score_types_if_needed(profile, reporter=reporter, data=data),
             done=lambda result: result is None or result.scored == 0,
         )
-    view = show_curriculum(profile, num_bins=NUM_BINS, reporter=reporter, data=data)
+    labelled = load_labelled(profile, load_domain(profile, "target", data))
+    view = show_curriculum(
+        profile, num_bins=NUM_BINS, reporter=reporter, data=data, labelled=labelled
+    )
     options = TrainOptions(resume=True, origins=origins or {})
     trained = clock.time(
         "train",
-        lambda: train_rounds(profile, options, reporter=reporter, data=data),
+        lambda: train_rounds(
+            profile, options, reporter=reporter, data=data, labels=labelled.labels
+        ),
         done=lambda outcome: outcome.already_done,
     )
     scores = clock.time(
@@ -109,7 +116,7 @@ def run(
     )
     reportable = made.reportable and trained.reportable and scores.reportable
     evaluation = RunDirectory(profile.run_path).read_evaluation()
-    _report(profile, reporter, data)
+    _report(profile, reporter, data, labelled)
     return RunResult(
         steps=tuple(clock.steps),
         curriculum=view,
@@ -125,10 +132,16 @@ def _generate(profile: Profile, reporter: Reporter, data: SplitReader) -> Genera
     return generate(profile, GenerateOptions(resume=True), reporter=reporter, data=data)
 
 
-def _report(profile: Profile, reporter: Reporter, data: SplitReader) -> None:
+def _report(profile: Profile, reporter: Reporter, data: SplitReader, labelled: Labelled) -> None:
     """Write the page, which takes a second; say so where its packages are missing."""
     try:
-        report([profile.run_path], title=profile.report.title, reporter=reporter, data=data)
+        report(
+            [profile.run_path],
+            title=profile.report.title,
+            reporter=reporter,
+            data=data,
+            labelled=labelled,
+        )
     except PreconditionError as error:
         reporter.warn(f"no page was written: {error.message}")
 

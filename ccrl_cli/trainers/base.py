@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ccrl_cli.core.collapse import Alarm, GuardLimits
+from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
+from ccrl_cli.core.entity_curriculum import EntityCurriculum
 from ccrl_cli.core.rewards import RewardWeights, Target
 
 
@@ -106,6 +108,28 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class GrowingTargets:
+    """Targets that grow with training: more mentions of each label open step by step.
+
+    Attributes:
+        curriculum: what is open at a generation step.
+        num_iterations: optimiser steps on one set of rollouts.
+    """
+
+    curriculum: EntityCurriculum
+    num_iterations: int = 1
+
+    def at(self, item: TrainInput, step: int) -> TrainInput:
+        """Return an input with its target after `step` optimiser steps."""
+        target = self.curriculum.target(item.input_id, step // self.num_iterations)
+        return replace(item, target=target)
+
+    def weight(self, input_id: str, step: int) -> float:
+        """Return the factor on its advantages then: 0 where nothing is known of it yet."""
+        return self.curriculum.weight(input_id, step // self.num_iterations)
+
+
+@dataclass(frozen=True, slots=True)
 class TrainTask:
     """What is trained on.
 
@@ -115,6 +139,7 @@ class TrainTask:
         probe: fixed batch of target inputs on which KL and reward are measured.
         replay: labelled source inputs by id.
         source_probe: fixed batch of labelled source inputs on which retention is measured.
+        growing: targets by step; None: those of the inputs, from the first step.
         start: what distances are measured from; None: the weights that the training begins with.
         noise_seed: a control: the overlap is replaced by uniform noise in [0, 1) from this seed.
     """
@@ -124,8 +149,18 @@ class TrainTask:
     probe: tuple[TrainInput, ...] = ()
     replay: Mapping[str, TrainInput] = field(default_factory=dict)
     source_probe: tuple[TrainInput, ...] = ()
+    growing: GrowingTargets | None = None
     start: Start | None = None
     noise_seed: int | None = None
+
+    def schedule(self, sampler: CurriculumSampler) -> Schedule:
+        """Return how many units are open when: mentions where targets grow, else inputs."""
+        return self.growing.curriculum.schedule if self.growing else sampler.schedule
+
+    def at(self, input_id: str, step: int) -> TrainInput:
+        """Return an input with the target that it has after `step` optimiser steps."""
+        item, replayed = self.find(input_id)
+        return item if replayed or self.growing is None else self.growing.at(item, step)
 
     def find(self, input_id: str) -> tuple[TrainInput, bool]:
         """Return an input, and whether it is a labelled source input."""

@@ -195,13 +195,17 @@ class _Run:
         self.trainer.weight_of = self._weight
         if task.start is not None:
             self.trainer.set_reference(start)
-        self.recorder = StepRecorder(rollouts, rewards, sampler, settings)
+        self.recorder = StepRecorder(rollouts, rewards, sampler, settings, task.schedule(sampler))
         self.start: dict[str, float] = {}
         self.stopped = False
 
     def _weight(self, input_id: str) -> float:
         """Return the factor on an input's advantages, as it is now."""
-        return self.task.find(input_id)[0].weight if self.settings.use_weights else 1.0
+        item, replayed = self.task.find(input_id)
+        weight = item.weight if self.settings.use_weights else 1.0
+        if self.task.growing is not None and not replayed:
+            weight *= self.task.growing.weight(input_id, self.trainer.state.global_step)
+        return weight
 
     def begin(self) -> None:
         """Look at the starting policy."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ccrl_cli.core.curriculum import CurriculumSampler
+from ccrl_cli.core.curriculum import CurriculumSampler, Schedule
 from ccrl_cli.core.telemetry import make_groups, summarise
 from ccrl_cli.trainers import ranks
 from ccrl_cli.trainers.base import GrpoSettings
@@ -32,6 +32,7 @@ class StepRecorder:
         rewards: what it earned.
         sampler: the curriculum's draws.
         settings: options of the run.
+        schedule: what is open when.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class StepRecorder:
         rewards: Rewards,
         sampler: CurriculumSampler,
         settings: GrpoSettings,
+        schedule: Schedule,
     ) -> None:
+        self._schedule = schedule
         self._rollouts, self._rewards = rollouts, rewards
         self._sampler, self._settings = sampler, settings
         self._clock = time.perf_counter()
@@ -76,7 +79,7 @@ class StepRecorder:
             self._sampler.observe(group.input_id, group.spread)
         tokens = sum(ranks.gathered([self._rollouts.tokens]))
         self._rollouts.tokens = 0
-        schedule = self._sampler.schedule
+        schedule = self._schedule
         opened = schedule.num_open((step - 1) // self._settings.num_iterations)
         record: dict[str, Any] = {
             "step": step,

@@ -204,7 +204,7 @@ class Rewards:
         drawn = self._rollouts.drawn
         self._last = [
             score_answer(
-                self._task.find(key)[0],
+                self._task.at(key, step),
                 text,
                 tokens,
                 self._task,

@@ -227,3 +227,19 @@ def test_the_mean_of_rounds_changes_weights_by_the_mean_of_their_changes(words, 
         other = name.replace(".lora_A.", ".lora_B.")
         wanted = sum(part[other] @ part[name] for part in parts) * factor / 2
         torch.testing.assert_close(mean[other] @ mean[name], wanted)
+
+
+def test_entities_open_over_both_rounds_and_every_sentence_is_drawn(words, capsys):
+    result = train(
+        capsys, *words, "--set", "curriculum.unit=entity", "--set", "training.prompts_per_step=4"
+    )["result"]
+    assert result["inputs"] == 9, "all but the held-out inputs, from the first step"
+    metrics = lines(RUN / "metrics.jsonl")
+    shares = [row["open_share"] for row in metrics]
+    assert shares == sorted(shares)
+    assert shares[0] < shares[-1] == 1.0
+    assert metrics[0]["num_open"] > 0
+    drawn = {key for row in metrics[:2] for key in row["inputs"]}
+    assert len(drawn) == 8, "two steps of four different sentences"
+    assert invoke(["curriculum", "show", *words, "--set", "curriculum.unit=entity"]) == 0
+    assert "open mentions" in capsys.readouterr().out

@@ -20,6 +20,7 @@ Changes = Mapping[str, Any]
 
 _PLAIN: Changes = {
     "curriculum.pacing": "constant",
+    "curriculum.unit": "sentence",
     "curriculum.order": "confidence",
     "curriculum.balance": "none",
     "curriculum.threshold": 0.0,
@@ -142,6 +143,11 @@ RECIPES: Mapping[str, Recipe] = {
             "curriculum-unweighted", "control", "grpo",
             "The curriculum without confidence weights.",
             lambda _: {"curriculum.order": "confidence", "training.confidence_weight": "none"},
+        ),
+        Recipe(
+            "curriculum-sentences", "control", "grpo",
+            "The curriculum with sentences as its unit: what is not open is not drawn.",
+            lambda _: {"curriculum.order": "confidence", "curriculum.unit": "sentence"},
         ),
         Recipe(
             "random-order", "control", "grpo",

@@ -10,7 +10,12 @@ from ccrl_cli.core.curriculum import Schedule
 from ccrl_cli.core.pacing import PACINGS
 from ccrl_cli.errors import IntegrityError
 from ccrl_cli.pipelines.common.domains import load_domain
-from ccrl_cli.pipelines.curriculum.plan import make_pacing, plan_schedule, training_order
+from ccrl_cli.pipelines.curriculum.plan import (
+    make_pacing,
+    plan_entities,
+    plan_schedule,
+    training_order,
+)
 from ccrl_cli.pipelines.labelling.labels import load_labels
 from ccrl_cli.store.runs import RunDirectory
 
@@ -146,6 +151,9 @@ def _schedule(profile: Profile, reporter: Reporter) -> tuple[int, Schedule]:
         labels = load_labels(profile, load_domain(profile, "target"))
         order = training_order(profile, labels.confidence, labels.ranks(profile))
         if order:
+            entities = plan_entities(profile, labels, order)
+            if entities is not None:
+                return entities.schedule.num_inputs, entities.schedule
             return len(order), plan_schedule(profile, len(order), len(labels.labels))
     steps = profile.training.max_steps or DEFAULT_STEPS
     reporter.info(f"no store of completions yet: pacings are drawn over {steps} steps")

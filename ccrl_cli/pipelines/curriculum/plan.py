@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccrl_cli.core.alignment import Aligner
 from ccrl_cli.core.curriculum import Schedule, order_inputs
+from ccrl_cli.core.entity_curriculum import EntityCurriculum, ScoredLabel
 from ccrl_cli.core.pacing import Pacing
+from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.replay import replay_prompts
 from ccrl_cli.core.rounds import is_held_out
 from ccrl_cli.core.seeds import derive_seed
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
+    from ccrl_cli.pipelines.labelling.labels import LabelSet
 
 # As in core.pacing: 0.1 passes over 30 inputs, 3 a step, are 1 step, not the ceiling of 1.0…02.
 _ROUNDING = 1e-12
@@ -99,3 +103,32 @@ def paced_part(profile: Profile) -> tuple[float, float]:
     if section.round is None or section.pacing_over == "round":
         return 0.0, 1.0
     return (section.round - 1) / section.rounds, section.round / section.rounds
+
+
+def plan_entities(
+    profile: Profile, labels: LabelSet, order: Sequence[str]
+) -> EntityCurriculum | None:
+    """Return what opens of each label when, where entities are the unit of a profile's curriculum.
+
+    Args:
+        profile: the profile.
+        labels: pseudo-labels.
+        order: inputs that are trained on.
+    """
+    section = profile.curriculum
+    if section.unit != "entity":
+        return None
+    sure, voted = labels.entity_confidence, profile.reward.overlap == "expected_f1"
+    scored = {
+        key: ScoredLabel(
+            Aligner(view_for(labels.examples[key], labels.labels[key].entities)),
+            labels.labels[key],
+            sure[key],
+            labels.labels[key].votes if voted else None,
+        )
+        for key in order
+    }
+    units = sum(len(item.units) for item in scored.values())
+    schedule = plan_schedule(profile, units, len(labels.labels))
+    rng = np.random.default_rng(derive_seed(profile.run.seed, "curriculum-order"))
+    return EntityCurriculum(scored, schedule, section.order, rng)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ccrl_cli.core.advantages import has_signal
 from ccrl_cli.core.alignment import Aligner
-from ccrl_cli.core.balance import Kind, label_kinds, mix, skews
+from ccrl_cli.core.balance import label_kinds, mix
 from ccrl_cli.core.binning import bin_inputs
-from ccrl_cli.core.curriculum import Schedule, order_inputs, stages
+from ccrl_cli.core.curriculum import order_inputs
 from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.placing import view_for
 from ccrl_cli.core.rewards import RewardWeights, Target, make_target, score
@@ -27,9 +26,15 @@ from ccrl_cli.findings.labels import (
     trusted_labels,
 )
 from ccrl_cli.pipelines.common.domains import load_domain
-from ccrl_cli.pipelines.curriculum.plan import plan_schedule, training_order
+from ccrl_cli.pipelines.curriculum.plan import plan_entities, plan_schedule, training_order
+from ccrl_cli.pipelines.curriculum.stages import (
+    Judged,
+    StageView,
+    entity_stages,
+    sentence_stages,
+)
 from ccrl_cli.pipelines.curriculum.trust import TopView, top_labels
-from ccrl_cli.pipelines.labelling.labels import LabelSet, load_labels
+from ccrl_cli.pipelines.labelling.labels import Labelled, LabelSet, load_labelled
 from ccrl_cli.pipelines.labelling.quality import (
     BinView,
     LabelScore,
@@ -37,7 +42,7 @@ from ccrl_cli.pipelines.labelling.quality import (
     mean,
     score_labels,
 )
-from ccrl_cli.pipelines.labelling.samples import SampleSet, load_samples
+from ccrl_cli.pipelines.labelling.samples import SampleSet
 from ccrl_cli.records import Parse, Score
 
 if TYPE_CHECKING:
@@ -48,39 +53,6 @@ if TYPE_CHECKING:
 HISTOGRAM_BINS = 10
 
 DEFAULT_TRUST = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class StageView:
-    """A run of training steps over one open set; steps count from 1, both ends belong to it.
-
-    Attributes:
-        number: from 1.
-        first_step: first step.
-        last_step: last step.
-        num_open: inputs that can be drawn.
-        open_share: the same as a share of the inputs in the order.
-        lowest_confidence: of the open inputs.
-        passes: draws of the stage for each open input.
-        signal_share: share of the open inputs whose stored completions do not all earn the same
-            reward; the others have no gradient yet.
-        skew: how far the mix of types (and empty labels) of the open labels is from that of all
-            labels: total variation, 0 to 1.
-        oracle_f1: micro F1 of the open labels against gold; None without gold.
-        oracle_exact: share of the open labels that equal gold; None without gold.
-    """
-
-    number: int
-    first_step: int
-    last_step: int
-    num_open: int
-    open_share: float
-    lowest_confidence: float
-    passes: float
-    signal_share: float
-    skew: float
-    oracle_f1: float | None
-    oracle_exact: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +76,9 @@ class CurriculumView:
         trust: F1, or without gold confidence, from which a label is worth trusting.
         trust_finding: how many labels are, in a sentence.
         signal_share: share of inputs whose stored completions do not all earn the same reward.
+        unit: what opens, ``entity`` or ``sentence``.
         pacing: shape of the open share.
-        order: which inputs open first.
+        order: which of them open first.
         balance: ``types`` where types are kept in balance by the order.
         mix_finding: in what the labels that open first differ from all, in a sentence; None where
             they hardly do.
@@ -140,6 +113,7 @@ class CurriculumView:
     trust: float
     trust_finding: str
     signal_share: float
+    unit: str
     pacing: str
     order: str
     balance: str
@@ -166,6 +140,7 @@ def show_curriculum(
     trust: float = DEFAULT_TRUST,
     reporter: Reporter,
     data: SplitReader | None = None,
+    labelled: Labelled | None = None,
 ) -> CurriculumView:
     """Return what a profile's curriculum will do with the completions in its store.
 
@@ -176,6 +151,7 @@ def show_curriculum(
         trust: F1, or without gold confidence, from which a label is worth trusting.
         reporter: told of missing inputs and of stages that cannot fill a step.
         data: reads the splits of the command; None: this call reads its own.
+        labelled: completions and labels, if they are read and derived already.
 
     Raises:
         PreconditionError: there is no store, or it has no completion of these inputs.
@@ -185,8 +161,8 @@ def show_curriculum(
     if num_bins < 1:
         raise UsageError(f"{num_bins} bins are too few", hint="ask for at least one")
     domain = load_domain(profile, "target", data)
-    found = load_samples(profile, domain)
-    labels = load_labels(profile, domain, found)
+    labelled = labelled or load_labelled(profile, domain)
+    found, labels = labelled.samples, labelled.labels
     scores = score_labels(labels.labels, found.examples, domain.labels)
     signals = learning_signals(profile, labels, found)
     surest = order_inputs(labels.confidence, "confidence")
@@ -213,42 +189,45 @@ def show_curriculum(
         else confident_labels(list(labels.confidence.values()), trust, calibrated=calibrated),
         signal_share=mean(signals.values()) or 0.0,
         reportable=labels.reportable and profile.data.target.max_train_samples is None,
-        **_plan(profile, labels, scores, signals),
+        **_plan(profile, labels, Judged(labels.confidence, scores, signals)),
         **_oracle(profile, labels, scores),
     )
     _warn(view, reporter)
     return view
 
 
-def _plan(
-    profile: Profile,
-    labels: LabelSet,
-    scores: Mapping[str, LabelScore],
-    signals: Mapping[str, bool],
-) -> dict[str, Any]:
+def _plan(profile: Profile, labels: LabelSet, judged: Judged) -> dict[str, Any]:
     """Return what the view says of the training that is planned."""
     order = training_order(profile, labels.confidence, labels.ranks(profile))
-    schedule = plan_schedule(profile, len(order), len(labels.labels)) if order else None
-    kinds = [label_kinds([e.type for e in labels.labels[key].entities]) for key in order]
-    return {
-        "pacing": profile.curriculum.pacing,
-        "order": profile.curriculum.order,
-        "balance": profile.curriculum.balance,
-        "mix_finding": mix_finding(
-            mix(kinds[: schedule.num_open(0)]),
-            mix(kinds),
-            balanced=profile.curriculum.balance == "types",
-        )
-        if schedule
-        else None,
-        "threshold": profile.curriculum.threshold,
+    section = profile.curriculum
+    plan: dict[str, Any] = {
+        "unit": section.unit,
+        "pacing": section.pacing,
+        "order": section.order,
+        "balance": section.balance if section.unit == "sentence" else "types",
+        "mix_finding": None,
+        "threshold": section.threshold,
         "num_left_out": len(labels.labels) - len(order),
-        "num_steps": schedule.num_steps if schedule else 0,
+        "num_steps": 0,
         "steps_from": "training.max_steps" if profile.training.max_steps else "training.epochs",
         "prompts_per_step": profile.training.prompts_per_step,
-        "stages": _stages(schedule, order, kinds, (labels.confidence, scores, signals))
-        if schedule
-        else (),
+        "stages": (),
+    }
+    if not order:
+        return plan
+    entities = plan_entities(profile, labels, order)
+    if entities is not None:
+        stages = entity_stages(entities, order, judged)
+        return {**plan, "num_steps": entities.schedule.num_steps, "stages": stages}
+    schedule = plan_schedule(profile, len(order), len(labels.labels))
+    kinds = [label_kinds([e.type for e in labels.labels[key].entities]) for key in order]
+    return {
+        **plan,
+        "mix_finding": mix_finding(
+            mix(kinds[: schedule.num_open(0)]), mix(kinds), balanced=section.balance == "types"
+        ),
+        "num_steps": schedule.num_steps,
+        "stages": sentence_stages(schedule, order, kinds, judged),
     }
 
 
@@ -304,51 +283,6 @@ def _histogram(confidences: Sequence[float]) -> tuple[int, ...]:
     return tuple(len(part.members) for part in parts)
 
 
-def _stages(
-    schedule: Schedule,
-    order: Sequence[str],
-    kinds: Sequence[Sequence[Kind]],
-    known: tuple[Mapping[str, float], Mapping[str, LabelScore], Mapping[str, bool]],
-) -> tuple[StageView, ...]:
-    """Return the stages with what is open in each: sums over growing prefixes of the order.
-
-    Args:
-        schedule: how many are open when.
-        order: input ids, first to open first.
-        kinds: what each label holds, in that order.
-        known: confidences, scores of the labels that gold exists for, and learning signals, by
-            input id.
-    """
-    confidence, scores, signals = known
-    judged = [scores.get(key) for key in order]
-    lowest = list(accumulate((confidence[key] for key in order), min))
-    sums = list(accumulate(item.score if item else Score() for item in judged))
-    exact = list(accumulate(int(item is not None and item.exact) for item in judged))
-    counts = list(accumulate(int(item is not None) for item in judged))
-    lively = list(accumulate(int(signals[key]) for key in order))
-    views = []
-    parts = list(stages(schedule))
-    for stage, skew in zip(parts, skews(kinds, [part.num_open for part in parts]), strict=True):
-        last = stage.num_open - 1
-        draws = (stage.end_step - stage.first_step) * schedule.prompts_per_step
-        views.append(
-            StageView(
-                number=stage.number,
-                first_step=stage.first_step + 1,
-                last_step=stage.end_step,
-                num_open=stage.num_open,
-                open_share=stage.num_open / len(order),
-                lowest_confidence=lowest[last],
-                passes=draws / stage.num_open,
-                signal_share=lively[last] / stage.num_open,
-                skew=skew,
-                oracle_f1=sums[last].f1 if counts[last] else None,
-                oracle_exact=exact[last] / counts[last] if counts[last] else None,
-            )
-        )
-    return tuple(views)
-
-
 def _discrimination(
     labels: LabelSet, scores: Mapping[str, LabelScore], rng: np.random.Generator
 ) -> tuple[Interval | None, str | None]:
@@ -372,7 +306,7 @@ def _warn(view: CurriculumView, reporter: Reporter) -> None:
             f"no input has a confidence of {view.threshold:g} or more: nothing would be trained on"
         )
     short = [stage for stage in view.stages if stage.num_open < view.prompts_per_step]
-    if short:
+    if short and view.unit == "sentence":
         reporter.warn(
             f"step 1 has {short[0].num_open} open inputs for {view.prompts_per_step} prompts: "
             "inputs repeat within a step"

@@ -92,6 +92,20 @@ class LabelSet:
         return balanced_ranks(entities, self.confidence)
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Completions of the training inputs, read once, and the labels derived from them."""
+
+    samples: SampleSet
+    labels: LabelSet
+
+
+def load_labelled(profile: Profile, domain: Domain) -> Labelled:
+    """Read the completions of the training inputs and derive their labels; see `load_labels`."""
+    found = load_samples(profile, domain)
+    return Labelled(found, load_labels(profile, domain, found))
+
+
 def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None) -> LabelSet:
     """Derive the pseudo-labels of the target's training inputs from the store.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ccrl_cli.core.alignment import mention_of
 from ccrl_cli.core.binning import bin_inputs
 from ccrl_cli.core.metrics import score_spans
 from ccrl_cli.core.placing import align_in_text
@@ -19,10 +21,12 @@ class LabelScore:
     Attributes:
         score: its spans against the gold spans; hallucinated mentions are false positives.
         exact: the label equals the gold label, nothing hallucinated.
+        right: of each mention of the label, in its order, whether gold has it.
     """
 
     score: Score
     exact: bool
+    right: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,19 @@ def score_labels(
             continue
         view, alignment = align_in_text(label.entities, example)
         compared = score_spans([view.gold or ()], [alignment], types)
-        scores[input_id] = LabelScore(compared.micro, compared.num_exact == 1)
+        right = _in_gold(label, example)
+        scores[input_id] = LabelScore(compared.micro, compared.num_exact == 1, right)
     return scores
+
+
+def _in_gold(label: PseudoLabel, example: Example) -> tuple[bool, ...]:
+    """Return of each mention of a label whether gold has it, each copy of gold used once."""
+    left = Counter(mention_of(entity) for entity in example.gold_entities())
+    found = []
+    for mention in map(mention_of, label.entities):
+        found.append(left[mention] > 0)
+        left[mention] -= 1
+    return tuple(found)
 
 
 def label_quality_by_bin(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ccrl_cli.core.curriculum import CurriculumSampler
+from ccrl_cli.core.entity_curriculum import EntityCurriculum
+from ccrl_cli.core.pacing import Pacing
 from ccrl_cli.core.rounds import is_held_out
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain
-from ccrl_cli.pipelines.curriculum.plan import plan_schedule, training_order
+from ccrl_cli.pipelines.curriculum.plan import plan_entities, plan_schedule, training_order
 from ccrl_cli.pipelines.labelling.labels import LabelSet
 from ccrl_cli.pipelines.training.task import (
     InputMaker,
@@ -29,7 +31,6 @@ from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
-    from ccrl_cli.core.curriculum import Schedule
     from ccrl_cli.models.loading import LoadedModel
     from ccrl_cli.reporting import Reporter
     from ccrl_cli.trainers.base import GrpoSettings, TrainHooks, TrainResult, TrainTask
@@ -101,7 +102,7 @@ class Prepared:
 
 def prepare(job: Job) -> Prepared:
     """Load the policy and make task, draws and settings."""
-    from ccrl_cli.trainers.base import Start, TrainTask
+    from ccrl_cli.trainers.base import GrowingTargets, Start, TrainTask
     from ccrl_cli.trainers.registry import trainer_backend
 
     profile, labels = job.profile, job.labels
@@ -113,8 +114,8 @@ def prepare(job: Job) -> Prepared:
     loaded = backend.load(spec)
     maker = InputMaker(profile, loaded)
     inputs = maker.target(job.domain, labels)
-    sampler, schedule = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
-    replayed = schedule.num_steps * settings.replayed
+    sampler, entities = _sampler(job, {key: labels.labels[key].confidence for key in inputs})
+    replayed = sampler.schedule.num_steps * settings.replayed
     replay, probe = source_inputs(profile, maker, replayed, job.reporter, job.domain.reader)
     held_out = [key for key in inputs if is_held_out(key, profile.curriculum.held_out_share)]
     chosen = {key: inputs[key] for key in (*sampler.order, *held_out)}
@@ -125,6 +126,7 @@ def prepare(job: Job) -> Prepared:
         probe=tuple(chosen[key] for key in probed),
         replay=replay,
         source_probe=probe,
+        growing=GrowingTargets(entities, settings.num_iterations) if entities else None,
         start=Start(job.start.adapter) if job.begin != job.start else None,
         noise_seed=(
             derive_seed(profile.run.seed, "random-reward")
@@ -135,8 +137,10 @@ def prepare(job: Job) -> Prepared:
     return Prepared(job, backend, loaded, task, sampler, settings)
 
 
-def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampler, Schedule]:
-    """Return the curriculum's draws and their schedule."""
+def _sampler(
+    job: Job, confidence: Mapping[str, float]
+) -> tuple[CurriculumSampler, EntityCurriculum | None]:
+    """Return the curriculum's draws, and where entities are its unit, the targets by step."""
     profile, total = job.profile, len(job.labels.labels)
     order = training_order(profile, confidence, job.labels.ranks(profile))
     if not order:
@@ -152,11 +156,16 @@ def _sampler(job: Job, confidence: Mapping[str, float]) -> tuple[CurriculumSampl
             "training.confidence_weight = sampling draws by confidence, and every confidence is 0",
             hint="--set training.confidence_weight=none, or another confidence.metric",
         )
+    entities = plan_entities(profile, job.labels, order)
     schedule = plan_schedule(profile, len(order), total)
+    if entities is not None:
+        schedule = replace(
+            schedule, pacing=Pacing("constant")
+        )  # every sentence from the first step
     seed = derive_seed(profile.run.seed, "curriculum-draws")
     rng = np.random.Generator(np.random.Philox(seed))
     sampler = CurriculumSampler(order, schedule, rng, gate=profile.curriculum.gate, rates=rates)
-    return sampler, schedule
+    return sampler, entities
 
 
 def draw_back(profile: Profile, adapter: Path, start: Weights) -> None:

@@ -300,7 +300,7 @@ def _lead(job: Job, run: RunDirectory) -> TrainOutcome:
 
     prepared = prepare(job)
     settings = prepared.settings
-    plan = list(stages(prepared.sampler.schedule))
+    plan = list(stages(prepared.task.schedule(prepared.sampler)))
     write_json(run.path / "training.json", _effective(prepared))
     trackers = open_trackers(
         job.profile.training.trackers,
