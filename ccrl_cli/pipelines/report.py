@@ -178,7 +178,7 @@ def _labels(
     manifest: Mapping[str, Any],
     warnings: list[str],
     data: SplitReader | None,
-    labelled: Labelled | None,
+    labelled: Labelled | None = None,
 ) -> LabelFacts | None:
     """Derive the run's pseudo-labels again from its store; None where that is not possible."""
     try:
