@@ -43,3 +43,12 @@ def test_every_link_leads_somewhere(page):
         target for target in targets if "://" not in target and not (page.parent / target).exists()
     ]
     assert not gone, f"{page.relative_to(ROOT)} links to what is not there: {', '.join(gone)}"
+
+
+def test_every_arm_is_in_the_table():
+    from ccrl_cli.pipelines.comparison.arms import RECIPES
+
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (\w+) \|", (DOCS / "baselines.md").read_text("utf-8"), re.M
+    )
+    assert rows == [(recipe.name, recipe.kind) for recipe in RECIPES.values()]
