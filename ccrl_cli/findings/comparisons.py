@@ -65,6 +65,19 @@ class PairwiseComparison:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedArms:
+    """What a comparison of arms in one target domain came to.
+
+    Attributes:
+        finding: of curriculum against naive-rl.
+        comparisons: of all arms; empty where they could not be compared.
+    """
+
+    finding: Finding
+    comparisons: tuple[PairwiseComparison, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DomainComparison:
     """Two arms over several target domains.
 

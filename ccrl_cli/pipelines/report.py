@@ -15,9 +15,10 @@ from ccrl_cli.core.discrimination import auroc_interval
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.errors import CcrlError, PreconditionError
 from ccrl_cli.findings import Finding
+from ccrl_cli.findings.comparisons import ComparedArms
 from ccrl_cli.findings.labels import confidence_finding
 from ccrl_cli.pipelines.common.domains import load_domain
-from ccrl_cli.pipelines.comparison.compare import answer_of
+from ccrl_cli.pipelines.comparison.compare import compare_runs
 from ccrl_cli.pipelines.curriculum.show import learning_signals
 from ccrl_cli.pipelines.evaluation.evaluate import scores_other_adapter
 from ccrl_cli.pipelines.labelling.labels import Labelled, load_labelled
@@ -63,7 +64,7 @@ def report(
     *,
     output: Path | None = None,
     title: str | None = None,
-    compared: Finding | None = None,
+    compared: ComparedArms | None = None,
     reporter: Reporter,
     data: SplitReader | None = None,
     labelled: Labelled | None = None,
@@ -74,7 +75,7 @@ def report(
         folders: run directories; the first of the curriculum arm, else the first, is shown in full.
         output: file to write; None: ``report.html`` in the run's directory, or beside several.
         title: heading; None: what the first run's profile says, else the names of the runs.
-        compared: finding of a comparison of these runs. None: curriculum and naive-rl are compared
+        compared: comparison of these runs. None: curriculum and naive-rl are compared
             as `ccrl baselines compare` does it, where both are here.
         reporter: told of what could not be read.
         data: reads the splits of the command; None: this call reads its own.
@@ -95,7 +96,7 @@ def report(
         title=title or _title(runs),
         created=created,
         warnings=tuple(warnings),
-        compared=compared or answer_of(paths),
+        compared=compared or compare_runs(paths),
     )
     target = output or _place(paths)
     try:

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from ccrl_cli.findings import Caveat, CaveatKind, Finding, percent, points
+from ccrl_cli.findings.comparisons import ComparedArms
 from ccrl_cli.findings.runs import labeller_scores, run_finding
 from ccrl_cli.report import figures, label_figures, tables
 from ccrl_cli.report.drawing import Figure, require_report_packages, short
@@ -49,7 +50,7 @@ def render_page(
     title: str,
     created: str,
     warnings: Sequence[str] = (),
-    compared: Finding | None = None,
+    compared: ComparedArms | None = None,
 ) -> Page:
     """Return the page of runs; one of them is shown in full, see `focus_of`.
 
@@ -58,7 +59,7 @@ def render_page(
         title: heading of the page.
         created: when the page was made.
         warnings: what could not be read; shown on the page.
-        compared: finding of a comparison of the runs; None: the page opens with that of the focus.
+        compared: comparison of the runs; None: the page opens with the finding of the focus.
 
     Raises:
         PreconditionError: matplotlib or jinja2 is not installed.
@@ -69,7 +70,7 @@ def render_page(
     require_report_packages()
     focus = focus_of(runs)
     drawn = _figures(runs, focus)
-    answer = _answer(runs, focus, compared)
+    answer = _answer(runs, focus, compared.finding if compared else None)
     script = _asset("page.js")
     html = _environment().get_template("page.html").render(
         _content(runs, focus),
@@ -77,6 +78,7 @@ def render_page(
         created=created,
         warnings=warnings,
         finding=answer,
+        pairwise=tables.pairwise_tables(compared.comparisons if compared else ()),
         figures=drawn,
         script=script,
         style=_asset("page.css"),

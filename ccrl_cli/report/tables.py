@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ccrl_cli.core.statistics import seed_spread
-from ccrl_cli.findings import percent, points
+from ccrl_cli.findings import percent, points, span
+from ccrl_cli.findings.comparisons import PairwiseComparison, outcome
 from ccrl_cli.report.values import ROLES, RoundFacts, RunFacts
 
 
@@ -204,6 +205,45 @@ def arm_table(runs: Sequence[RunFacts]) -> Table:
         rows.append(tuple(cells))
     titles = (f"{role} F1 %, {way}" for role, way in columns)
     return Table(("arm", "runs", *titles, "forgetting", "KL", "steps"), tuple(rows))
+
+
+def pairwise_tables(comparisons: Sequence[PairwiseComparison]) -> list[tuple[str, Table]]:
+    """Return the differences between arms by domain, each with its caption."""
+    found = []
+    for role in ROLES:
+        mine = [comparison for comparison in comparisons if comparison.domain == role]
+        if mine:
+            rows = tuple(_pairwise_row(comparison) for comparison in mine)
+            caption = (
+                f"{role.capitalize()} F1 of {mine[0].decode} answers, points. Tested over pairs of "
+                "trainings, p after Holm; coloured where that is below 0.05"
+            )
+            found.append((caption, Table(_PAIRWISE_COLUMNS, rows)))
+    return found
+
+
+_PAIRWISE_COLUMNS = (
+    *("arm", "against", "difference", "pairs", "ahead in", "p after Holm"),
+    "these weights, other sentences",
+)
+
+
+def _pairwise_row(comparison: PairwiseComparison) -> tuple[Cell, ...]:
+    trainings, told = comparison.trainings, outcome(comparison)
+    limits = "over trainings: cannot be told"
+    if trainings.low is not None and trainings.high is not None:
+        limits = f"over trainings: {span(trainings.low, trainings.high)}"
+    tone = {"higher": "up", "lower": "down", "open": ""}[told]
+    p_value = comparison.p_holm
+    return (
+        Cell(comparison.first),
+        Cell(comparison.second),
+        Cell(points(trainings.mean), limits, tone),
+        Cell(str(len(comparison.pairs))),
+        Cell(str(comparison.ahead)),
+        Cell("–" if p_value is None else f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"),
+        Cell(span(comparison.sentences.low, comparison.sentences.high)),
+    )
 
 
 def round_table(rounds: Sequence[RoundFacts]) -> Table | None:

@@ -200,6 +200,7 @@ def _compare(invocation: Invocation, profile: Profile, arms: Sequence[str] = ())
 def _page(invocation: Invocation, profile: Profile, result: CompareResult) -> str | None:
     """Write the page of all arms; None, and a warning, where that is not possible."""
     from ccrl_cli.errors import PreconditionError
+    from ccrl_cli.findings.comparisons import ComparedArms
     from ccrl_cli.pipelines.comparison.arm_runs import finished_arms
     from ccrl_cli.pipelines.comparison.arms import NAIVE, OURS, arms_path
     from ccrl_cli.pipelines.report import report
@@ -209,7 +210,7 @@ def _page(invocation: Invocation, profile: Profile, result: CompareResult) -> st
         title = profile.report.title or f"{profile.run.name}: arms compared"
         place = arms_path(profile) / "report.html"
         tested = {OURS, NAIVE} <= {row.arm for row in result.rows}
-        answer = result.finding if tested else None
+        answer = ComparedArms(result.finding, result.comparisons) if tested else None
         return report(
             folders, output=place, title=title, compared=answer, reporter=invocation.reporter
         ).path

@@ -11,6 +11,7 @@ from ccrl_cli.core.statistics import Spread, seed_spread
 from ccrl_cli.errors import IntegrityError
 from ccrl_cli.findings import Finding
 from ccrl_cli.findings.comparisons import (
+    ComparedArms,
     DomainComparison,
     PairwiseComparison,
     comparison_finding,
@@ -235,8 +236,8 @@ def answer(found: Sequence[FinishedArm], comparisons: Sequence[PairwiseCompariso
     )
 
 
-def answer_of(folders: Sequence[Path]) -> Finding | None:
-    """Return the finding for the arms among some run directories.
+def compare_runs(folders: Sequence[Path]) -> ComparedArms | None:
+    """Return the comparison of the arms among some run directories.
 
     Returns:
         None where curriculum and naive-rl are not both among them. Where they cannot be compared,
@@ -249,11 +250,13 @@ def answer_of(folders: Sequence[Path]) -> Finding | None:
     try:
         found = [arm for run in runs if (arm := read_arm(run)) is not None]
         if not {OURS, NAIVE} <= {arm.arm for arm in found}:
-            return untested_finding("not both are finished runs of `ccrl baselines`")
+            told = untested_finding("not both are finished runs of `ccrl baselines`")
+            return ComparedArms(told)
         check_comparable(found)
-        return answer(found, compare_all(found, min(arm.seed for arm in found)))
+        comparisons = compare_all(found, min(arm.seed for arm in found))
+        return ComparedArms(answer(found, comparisons), comparisons)
     except IntegrityError as error:
-        return untested_finding(error.message)
+        return ComparedArms(untested_finding(error.message))
 
 
 def _sizes(found: Sequence[FinishedArm]) -> dict[str, int]:

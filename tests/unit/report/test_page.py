@@ -16,8 +16,10 @@ import pytest
 if any(importlib.util.find_spec(name) is None for name in ("matplotlib", "jinja2")):
     pytest.skip("needs matplotlib and jinja2", allow_module_level=True)
 
+from ccrl_cli.core.statistics import Interval, paired_trainings
 from ccrl_cli.errors import IntegrityError, PreconditionError
 from ccrl_cli.findings import Caveat, CaveatKind, Finding
+from ccrl_cli.findings.comparisons import ComparedArms, PairwiseComparison, TrainingPair
 from ccrl_cli.pipelines.report import report
 from ccrl_cli.records import Entity
 from ccrl_cli.report.examples import choose_examples
@@ -313,7 +315,9 @@ def test_rounds_have_a_line_each(tmp_path):
 def test_a_comparison_with_intervals_is_the_headline(arms):
     few = Caveat(CaveatKind.few_sentences, "Only 3 sentences were scored.")
     said = Finding("It cannot be told here.", "open", (few,))
-    page = render_page([facts(path) for path in arms], title="t", created="now", compared=said)
+    page = render_page(
+        [facts(path) for path in arms], title="t", created="now", compared=ComparedArms(said)
+    )
     checked(page.html)
     assert page.finding.text == "It cannot be told here."
     assert "Target F1" in page.finding.caveats[0].text
@@ -323,6 +327,27 @@ def test_a_comparison_with_intervals_is_the_headline(arms):
         CaveatKind.other_run, CaveatKind.few_sentences, CaveatKind.no_labeller
     ]  # fmt: skip
     assert "It cannot be told here." in page.html
+
+
+def test_tested_differences_stand_on_the_page(arms):
+    def pair(gaps, domain, p_holm):
+        return PairwiseComparison(
+            domain, "vote", "curriculum", "naive-rl",
+            tuple(TrainingPair(seed, "w") for seed in range(len(gaps))),
+            paired_trainings(gaps, 0.003, 100), Interval(0.03, 0.01, 0.05, 0.95, 9), p_holm,
+        )  # fmt: skip
+
+    found = ComparedArms(
+        Finding("Told."),
+        (pair([0.02, 0.03, 0.04, 0.03, 0.03], "target", 0.0004), pair([0.1, 0.1], "source", None)),
+    )
+    page = render_page([facts(p) for p in arms], title="t", created="now", compared=found)
+    text = " ".join(" ".join(checked(page.html).text).split())
+    # s = 0.00707, s^2/5 + 0.003^2 = 1.9e-5, root 0.00436; t of 38 degrees about 2.03: 0.9.
+    assert "+3.0 over trainings: +2.1 to +3.9" in text
+    assert "5 5 < 0.001 +1.0 to +5.0" in text
+    assert "+10.0 over trainings: cannot be told 2 2 – +1.0 to +5.0" in text
+    assert page.html.count('<td class="up"><span class="value">+3.0') == 1
 
 
 def test_an_arm_without_training_ends_where_it_began(arms):

@@ -13,7 +13,7 @@ from ccrl_cli.errors import IntegrityError, PreconditionError
 from ccrl_cli.findings import CaveatKind
 from ccrl_cli.pipelines.comparison.arm_runs import finished_arms as read_folders
 from ccrl_cli.pipelines.comparison.arms import arms_path
-from ccrl_cli.pipelines.comparison.compare import answer_of, compare, compare_folders
+from ccrl_cli.pipelines.comparison.compare import compare, compare_folders, compare_runs
 from ccrl_cli.pipelines.comparison.pairwise import compare_all, compared_names
 from ccrl_cli.reporting import NullReporter
 from made_arms import arms_of, write_arm
@@ -255,11 +255,13 @@ def test_some_runs_are_compared_as_all_arms_are(tmp_path):
     profile = arms_of(tmp_path)
     write_clear_case(profile, 1)
     ours, other = (item.run_dir for item in reversed(finished_arms(profile)))
-    assert answer_of([ours, other]) == compared(profile)[0].finding
-    assert answer_of([ours]) is None
-    assert answer_of([ours, tmp_path]) is None
+    found = compare_runs([ours, other])
+    assert found.finding == compared(profile)[0].finding
+    assert {c.domain for c in found.comparisons} == {"target", "source"}
+    assert compare_runs([ours]) is None
+    assert compare_runs([ours, tmp_path]) is None
     write_arm(profile, "naive-rl", 1, [(2, 0, 0)] * 9, [(2, 0, 0)] * 9, digest="other")
-    told = answer_of([ours, other, other.with_name("naive-rl-seed1")]).text
+    told = compare_runs([ours, other, other.with_name("naive-rl-seed1")]).finding.text
     assert told.startswith("Whether the curriculum beats naive RL cannot be told from these runs: ")
     assert "scored other target sentences" in told
 
