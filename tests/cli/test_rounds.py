@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_two_rounds_leave_one_adapter_and_a_folder_each(words, capsys):
     assert load_profile(str(RUN / "rounds/2/profile.toml")).profile.curriculum.round == 2
     assert invoke(["curriculum", "show", "-q", "-p", str(RUN / "rounds/2/profile.toml")]) == 0
     capsys.readouterr()
+    # The page has a line each, with the labels of either derived again.
+    assert invoke(["report", str(RUN), "--json"]) == 0
+    assert not [w for w in json.loads(capsys.readouterr().out)["warnings"] if "pseudo-label" in w]
+    page = (RUN / "report.html").read_text(encoding="utf-8")
+    rows = page.split("Rounds: the adapted")[1].partition("<tbody>")[2].split("</tr>")[:2]
+    found = [re.findall(r'(?:scope="row">|class="value">)([^<]+)<', row) for row in rows]
+    assert [row[:2] for row in found] == [["1", "2"], ["2", "2"]]
+    assert all(0 < float(row[2]) < 100 for row in found)
+    assert found[1][3] == f"{100 * second['agreement']:.1f}"
     again = train(capsys, *words, "--resume")["result"]
     assert again["already_done"]
     assert again["rounds"] == result["rounds"]
