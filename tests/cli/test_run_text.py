@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 from ccrl_cli.cli.commands.run import _lines
 from ccrl_cli.config.schema import Profile
 from ccrl_cli.findings.runs import run_finding
 from ccrl_cli.pipelines.curriculum.show import show_curriculum
 from ccrl_cli.pipelines.evaluation.evaluate import EvaluationResult
-from ccrl_cli.pipelines.run import RunResult
 from ccrl_cli.reporting import NullReporter
 from made_run import make_run
 
@@ -23,11 +23,14 @@ def test_the_first_line_says_what_the_labeller_alone_gives(tmp_path):
                                   "after": {"f1": 0.46, "num_sentences": 100}}}  # fmt: skip
     target["over_labeller"] = {"value": -0.029, "low": -0.06, "high": 0.01}
     profile = Profile.model_validate(manifest["profile"])
-    result = RunResult(
-        steps=(), curriculum=show_curriculum(profile, reporter=NullReporter()), training=None,
+    result = SimpleNamespace(  # of a RunResult, what the text reads
+        curriculum=show_curriculum(profile, reporter=NullReporter()),
         evaluation=EvaluationResult("test", False, "", {}, None, "vote", 0.0, 0),
-        finding=run_finding({**evaluation, "decode": "vote"}), files={}, reportable=False,
-    )  # fmt: skip
+        finding=run_finding({**evaluation, "decode": "vote"}),
+        steps=(),
+        rounds=(),
+        files={},
+    )
     lines = list(_lines(result))
     assert lines[0].startswith(
         "The untrained labeller alone has a target F1 of 48.9 on the same 100 sentences, the "
