@@ -333,6 +333,10 @@ class Evaluation(Section):
     split: Literal["train", "dev", "test"] = Field(
         default="test", description="Split that is scored; train is the transductive score."
     )
+    each_round: bool = Field(
+        default=True,
+        description="`ccrl run` also scores the adapters of earlier rounds, greedily.",
+    )
 
 
 class Baselines(Section):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.config.dump import to_toml
+from ccrl_cli.config.load import load_profile
 from ccrl_cli.core.rounds import (
     LabelChange,
     compare_labels,
@@ -24,7 +25,7 @@ from ccrl_cli.core.rounds import (
 )
 from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.catalog import SplitReader
-from ccrl_cli.errors import UsageError
+from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.generators.registry import SERVERS
 from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.common.weights import warmup_path
@@ -47,13 +48,18 @@ from ccrl_cli.pipelines.training.train import (
     training_weights,
     write_manifest,
 )
+from ccrl_cli.records import Entity, PseudoLabel
 from ccrl_cli.store.atomic import write_json, write_json_lines, write_text
+from ccrl_cli.store.jsonl import JsonlReader
 from ccrl_cli.store.runs import RunDirectory
 
 if TYPE_CHECKING:
     from ccrl_cli.config.schema import Profile
     from ccrl_cli.models.weights import Weights
     from ccrl_cli.reporting import Reporter
+
+LABELS_FILE = "labels.jsonl"
+"""Labels that a round was trained on, in its folder."""
 
 LABEL_STEP = "label"
 """Mark of a round whose inputs are labelled."""
@@ -211,6 +217,7 @@ class _Rounds:
                 done[-1] = self._judged(done[-1], labels)
                 if self._is_over(done, change):
                     break
+            write_labels(own.run_path, labels)
             self._reporter.info(f"round {number} of {len(steps)}: {steps[number - 1]} updates")
             outcome = self._train(own, labels)
             done.append(Round(number, own, labels, outcome, change, {}, seconds))
@@ -243,7 +250,7 @@ class _Rounds:
             seconds=_added([item.outcome.seconds for item in done]),
             reportable=all(item.outcome.reportable for item in done),
             counts=dict(done[0].outcome.counts),
-            kept_step=None if len(kept) > 1 else kept[0].outcome.kept_step,
+            kept_step=_kept_step(done, kept),
             stopped_by=last.stopped_by,
             warning=last.warning,
             backend=last.backend,
@@ -344,6 +351,53 @@ def _facts(item: Round) -> dict[str, Any]:
         "seconds_train": round(sum(item.outcome.seconds.values()), 1),
     }
     return facts
+
+
+def _kept_step(done: Sequence[Round], kept: Sequence[Round]) -> int | None:
+    """Return the step of all rounds whose weights the adapter holds; None of a mean."""
+    if len(kept) > 1 or kept[0].outcome.kept_step is None:
+        return None
+    before = (item.outcome.steps for item in done if item.number < kept[0].number)
+    return sum(before) + kept[0].outcome.kept_step
+
+
+def write_labels(folder: Path, labels: LabelSet) -> None:
+    """Write the labels that a round is trained on, one line an input."""
+    rows = (
+        {
+            "input_id": key,
+            "label": [{"text": entity.text, "type": entity.type} for entity in label.entities],
+            "confidence": label.confidence,
+        }
+        for key, label in labels.labels.items()
+    )
+    write_json_lines(folder / LABELS_FILE, rows)
+
+
+def read_labels(folder: Path) -> dict[str, PseudoLabel]:
+    """Return the labels that a round was trained on, by input id."""
+    found = {}
+    for _, row in JsonlReader(folder / LABELS_FILE).objects():
+        entities = tuple(Entity(item["text"], item["type"]) for item in row["label"])
+        found[row["input_id"]] = PseudoLabel(
+            row["input_id"], entities, float(row["confidence"]), "stored", "stored", 0
+        )
+    return found
+
+
+def round_of(profile: Profile, number: int) -> Profile:
+    """Return the profile of a round that was begun.
+
+    Raises:
+        PreconditionError: the run has no such round.
+    """
+    place = round_path(profile, number) / "profile.toml"
+    if not place.is_file():
+        raise PreconditionError(
+            f"{profile.run_path} has no round {number}",
+            hint="`ccrl train` makes as many as curriculum.rounds says; --resume goes on with them",
+        )
+    return load_profile(str(place)).profile
 
 
 def _joined(done: Sequence[Round], name: str) -> list[dict[str, Any]]:
