@@ -83,7 +83,7 @@ def show(
 
     profile = invocation.load().profile
     if round_number is not None:
-        from ccrl_cli.pipelines.training.rounds import round_of
+        from ccrl_cli.pipelines.training.round_files import round_of
 
         profile = round_of(profile, round_number)
     if invocation.flags["training.epochs"] is not None and profile.training.max_steps is not None:

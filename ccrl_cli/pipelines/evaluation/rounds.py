@@ -16,7 +16,7 @@ from ccrl_cli.pipelines.evaluation.answering import ROLES
 from ccrl_cli.pipelines.evaluation.evaluate import EvaluateOptions, evaluate
 from ccrl_cli.pipelines.labelling.quality import score_labels
 from ccrl_cli.pipelines.training.outcome import ROUNDS_FILE
-from ccrl_cli.pipelines.training.rounds import read_labels, round_path
+from ccrl_cli.pipelines.training.round_files import read_labels, round_path
 from ccrl_cli.records import Score
 from ccrl_cli.store.atomic import write_json
 from ccrl_cli.store.encoding import load_json
