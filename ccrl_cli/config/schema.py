@@ -25,50 +25,12 @@ from ccrl_cli.config.base import (
     Text,
     repeated,
 )
+from ccrl_cli.config.comparison import Baselines, Evaluation, Report
 from ccrl_cli.config.learning import Confidence, Curriculum, Reward
 from ccrl_cli.config.paths import portable_name, without_controls
 from ccrl_cli.config.training import Training, Warmup
 
-Arm = Literal[
-    "zero-shot",
-    "labeller",
-    "majority-vote",
-    "naive-sft",
-    "sft-replay",
-    "naive-rl",
-    "naive-rl-rounds",
-    "naive-rl-weighted",
-    "threshold-only",
-    "curriculum",
-    "curriculum-unweighted",
-    "curriculum-sentences",
-    "random-order",
-    "anti-curriculum",
-    "random-reward",
-    "format-only",
-    "oracle",
-]
 Backend = Literal["auto", "transformers", "unsloth", "vllm", "openai", "ollama", "mock"]
-
-ARMS: tuple[Arm, ...] = (
-    "zero-shot",
-    "labeller",
-    "majority-vote",
-    "naive-sft",
-    "sft-replay",
-    "naive-rl",
-    "naive-rl-rounds",
-    "naive-rl-weighted",
-    "threshold-only",
-    "curriculum",
-    "curriculum-unweighted",
-    "curriculum-sentences",
-    "random-order",
-    "anti-curriculum",
-    "random-reward",
-    "format-only",
-    "oracle",
-)
 
 
 class Run(Section):
@@ -314,58 +276,6 @@ class Generation(Section):
         if twice := repeated(self.models):
             raise ValueError(f"models lists {twice!r} twice")
         return self
-
-
-class Evaluation(Section):
-    """Answers to gold data, before and after training, and to new texts."""
-
-    decode: Literal["greedy", "typed", "vote"] = Field(
-        default="greedy",
-        description="How answers are decoded besides greedily: typed gives the spans of the greedy "
-        "answer the type of highest evidence; vote decodes as labels are made, from K answers.",
-    )
-    backend: Literal["transformers", "unsloth", "vllm", "openai", "ollama"] = Field(
-        default="transformers", description="What answers; types are asked of the weights."
-    )
-
-    batch_size: Count = Field(default=32, description="Inputs decoded together.")
-    max_tokens: Count = Field(default=256, description="Longest answer in tokens.")
-    split: Literal["train", "dev", "test"] = Field(
-        default="test", description="Split that is scored; train is the transductive score."
-    )
-
-
-class Baselines(Section):
-    """Arms compared at equal update budgets."""
-
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = Field(
-        default=ARMS, description="Training recipes that run-all runs."
-    )
-    seeds: Count = Field(
-        default=5,
-        description="Runs of each arm: seeds run.seed, run.seed + 1, ...; below five no difference "
-        "between two arms can be told.",
-    )
-    threshold: Share = Field(
-        default=0.5,
-        description="Least confidence of threshold-only; read when curriculum.threshold is 0.",
-    )
-    sft_learning_rate: Positive | None = Field(
-        default=None,
-        description="Peak learning rate of naive-sft; unset: training.learning_rate.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if twice := repeated(self.arms):
-            raise ValueError(f"arms lists {twice!r} twice")
-        return self
-
-
-class Report(Section):
-    """The HTML page."""
-
-    title: str | None = Field(default=None, description="Title of the page; unset: the run's name.")
 
 
 class Profile(Section):

@@ -177,7 +177,7 @@ class CurriculumSampler:
         return self._order[self._draws[index]]
 
     def observe(self, input_id: str, spread: float) -> None:
-        """Note the reward spread (standard deviation) of a group of an input."""
+        """Note the reward spread of a group of an input, see ``core.advantages.reward_spread``."""
         place = self._place[input_id]
         self._flat_visits[place] = 0 if spread > 0 else self._flat_visits.get(place, 0) + 1
 

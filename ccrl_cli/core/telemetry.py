@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ccrl_cli.core.advantages import reward_spread
 from ccrl_cli.core.collapse import STUCK_BELOW
-
-NO_SPREAD = 1e-9
-"""Standard deviation below which the rewards of a group are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,7 @@ def make_groups(rows: Sequence[RolloutRow], size: int) -> tuple[Group, ...]:
 
 
 def _group(rows: Sequence[RolloutRow]) -> Group:
-    mean = _mean([row.total for row in rows])
-    spread = _mean([(row.total - mean) ** 2 for row in rows]) ** 0.5
+    spread = reward_spread([row.total for row in rows])
     overlap = _mean([row.overlap for row in rows if not row.off_policy])
     return Group(rows[0].input_id, rows[0].replayed, spread, overlap)
 
@@ -91,7 +88,7 @@ def summarise(rows: Sequence[RolloutRow], groups: Sequence[Group]) -> dict[str, 
     values: dict[str, float] = {}
     if own:
         mine = [group for group in groups if not group.replayed]
-        flat = [group for group in mine if group.spread < NO_SPREAD]
+        flat = [group for group in mine if not group.spread]
         labelled = [row for row in own if row.label_entities]
         values = {
             "reward": _mean([row.total for row in own]),

@@ -201,9 +201,12 @@ def _rounds(
     found = []
     for row in document["rounds"]:
         run = RunDirectory(path / ROUNDS / str(row["round"]))
-        labels = focus.labels
-        if row["round"] > 1:
-            labels = _labels(run.path, run.read_manifest(), warnings, data)
+        label_f1 = row.get("oracle_label_f1")  # as `ccrl run` scored it
+        if label_f1 is None:
+            labels = focus.labels
+            if row["round"] > 1:
+                labels = _labels(run.path, run.read_manifest(), warnings, data)
+            label_f1 = labels.f1 if labels else None
         # A run whose weights are those of one round alone has scored that round.
         kept = document["kept"] == [row["round"]]
         scored = run.read_evaluation() if run.evaluation_path.exists() else None
@@ -212,7 +215,7 @@ def _rounds(
             RoundFacts(
                 number=row["round"],
                 steps=row["steps"],
-                label_f1=labels.f1 if labels else None,
+                label_f1=label_f1,
                 agreement=row["agreement"],
                 changed_share=row["changed_share"],
                 target_f1=scores.f1("target", "after"),

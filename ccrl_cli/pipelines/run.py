@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ccrl_cli.data.catalog import SplitReader
 from ccrl_cli.errors import PreconditionError
@@ -15,11 +15,12 @@ from ccrl_cli.pipelines.common.domains import load_domain
 from ccrl_cli.pipelines.common.weights import warmup_is_ready, warmup_path
 from ccrl_cli.pipelines.curriculum.show import CurriculumView, show_curriculum
 from ccrl_cli.pipelines.evaluation.evaluate import EvaluationResult, evaluate
+from ccrl_cli.pipelines.evaluation.rounds import score_rounds
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, GenerateResult, generate
 from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
 from ccrl_cli.pipelines.labelling.labels import Labelled, load_labelled
 from ccrl_cli.pipelines.report import report
-from ccrl_cli.pipelines.training.outcome import TrainOutcome
+from ccrl_cli.pipelines.training.outcome import ROUNDS_FILE, TrainOutcome
 from ccrl_cli.pipelines.training.rounds import train_rounds
 from ccrl_cli.pipelines.training.train import TrainOptions
 from ccrl_cli.pipelines.training.warmup import warmup
@@ -59,6 +60,7 @@ class RunResult:
         curriculum: pseudo-labels by confidence, and the stages.
         training: what the training did.
         evaluation: F1 of target and source, before and after.
+        rounds: what each round was, with scores; empty for a training of a single round.
         finding: what came of it, and what must be said beside it.
         files: what lies where.
         reportable: False with a mock backend or a part of the data.
@@ -68,6 +70,7 @@ class RunResult:
     curriculum: CurriculumView
     training: TrainOutcome
     evaluation: EvaluationResult
+    rounds: tuple[Mapping[str, Any], ...]
     finding: Finding
     files: Mapping[str, str]
     reportable: bool
@@ -114,6 +117,7 @@ def run(
         lambda: evaluate(profile, reporter=reporter, origins=origins, data=data),
         done=lambda result: result.answered == 0,
     )
+    rounds = score_rounds(profile, reporter=reporter, data=data)
     reportable = made.reportable and trained.reportable and scores.reportable
     evaluation = RunDirectory(profile.run_path).read_evaluation()
     _report(profile, reporter, data, labelled)
@@ -122,6 +126,7 @@ def run(
         curriculum=view,
         training=trained,
         evaluation=scores,
+        rounds=tuple(rounds),
         finding=run_finding({**evaluation, "reportable": reportable}),
         files=_files(profile),
         reportable=reportable,
@@ -184,6 +189,7 @@ def _files(profile: Profile) -> dict[str, str]:
         "completions": profile.store_path,
         "warm-up": warmup_path(profile),
         "adapter": directory.adapter_path,
+        "rounds": directory.path / ROUNDS_FILE,
         "step records": directory.journal_path("metrics"),
         "stage records": directory.journal_path("stages"),
         "scores": directory.evaluation_path,

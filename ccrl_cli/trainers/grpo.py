@@ -1,4 +1,7 @@
-"""GRPO (Shao et al., 2402.03300) through TRL's public surface, over a curriculum."""
+"""GRPO (Shao et al., 2402.03300) through TRL, over a curriculum.
+
+By TRL's public arguments, and the private methods that `trainers.private` lists.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOTrainer
 
+from ccrl_cli.core.advantages import has_signal
 from ccrl_cli.core.curriculum import CurriculumSampler
 from ccrl_cli.core.replay import ReplayDraws, place_in_step
 from ccrl_cli.models.loading import LoadedModel, memory_errors
@@ -74,10 +78,13 @@ def draws_dataset(sampler: CurriculumSampler, task: TrainTask, settings: GrpoSet
 class WeightedGrpoTrainer(GRPOTrainer):
     """GRPO with a weight for each input on its advantages, and a look at the first batch.
 
-    A weight on the reward would cancel where advantages are divided by their group's spread.
+    A weight on the reward would cancel where advantages are divided by their group's spread. A
+    group whose rewards are equal but for rounding has no advantage. What it overrides and calls of
+    TRL's private surface is listed in `trainers.private`.
     """
 
     weight_of: Callable[[str], float]
+    totals: Callable[[], list[float]]
     check_rows: int = 0
     begins_at_reference: bool = True
     first_batch: Mapping[str, float] = {}
@@ -103,6 +110,7 @@ class WeightedGrpoTrainer(GRPOTrainer):
                 model.get_parameter(name.replace(".default.", ".ref.")).data.copy_(value)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self.rollout_func.input_ids = [row["input_id"] for row in inputs]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.check_rows and self.state.global_step == 0:
             sampled = [
@@ -111,7 +119,12 @@ class WeightedGrpoTrainer(GRPOTrainer):
             ]
             seen = output if self.begins_at_reference else {**output, "ref_per_token_logps": None}
             self.first_batch = check_first_batch(self, seen, sampled, self.check_rows)
-        weights = [self.weight_of(row["input_id"]) for row in inputs]
+        totals, size = self.totals(), self.num_generations
+        lively = [has_signal(totals[first : first + size]) for first in range(0, len(totals), size)]
+        weights = [
+            self.weight_of(row["input_id"]) * lively[place // size]
+            for place, row in enumerate(inputs)
+        ]
         output["advantages"] = output["advantages"] * torch.tensor(
             weights, dtype=output["advantages"].dtype, device=output["advantages"].device
         )
@@ -193,6 +206,7 @@ class _Run:
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.check_rows = settings.micro_batch_size if settings.sanity_check else 0
         self.trainer.weight_of = self._weight
+        self.trainer.totals = lambda: rewards.totals
         if task.start is not None:
             self.trainer.set_reference(start)
         self.recorder = StepRecorder(rollouts, rewards, sampler, settings, task.schedule(sampler))

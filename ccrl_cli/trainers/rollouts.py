@@ -56,8 +56,9 @@ class Rollout:
 class Rollouts:
     """Samples G answers of each prompt from the policy, each from a seed of its own.
 
-    Called by TRL as ``rollout_func(prompts, trainer)``. The seeds belong to a row of the whole
-    step, whichever process it falls to. The last ``label_answers`` of each group are the label:
+    Called by TRL as ``rollout_func(prompts, trainer)``, after `input_ids` has been set to the input
+    of each row: two inputs may render alike. The seeds belong to a row of the whole step, whichever
+    process it falls to. The last ``label_answers`` of each group are the label:
     their ratio to the policy is taken as 1, as on-policy (LUFFY, 2504.14945, without its shaping).
 
     Args:
@@ -74,9 +75,7 @@ class Rollouts:
         self._settings = settings
         self._decode = decode
         self._task = task
-        self._keys = {
-            item.prompt: key for items in (task.replay, task.inputs) for key, item in items.items()
-        }
+        self.input_ids: Sequence[str] = ()
         self.seconds = 0.0
         self.tokens = 0
         self.drawn: list[Rollout] = []
@@ -91,7 +90,7 @@ class Rollouts:
         requests, labels = [], []
         for first in range(0, len(prompts), settings.num_generations):
             group = range(first, min(first + settings.num_generations, len(prompts)))
-            labels.append(self._label_answers(prompts[first], len(group)))
+            labels.append(self._label_answers(self._item(first, prompts[first]), len(group)))
             sampled = group[: len(group) - len(labels[-1])]
             seeds = [derive_seed(settings.seed, "rollout", step, before + row) for row in sampled]
             requests.append(PromptRequest(first, self._loaded.encode(prompts[first]), seeds))
@@ -112,12 +111,17 @@ class Rollouts:
         self.seconds += time.perf_counter() - started
         return rows
 
-    def _label_answers(self, prompt: str, size: int) -> list[Rollout]:
+    def _item(self, row: int, prompt: str) -> TrainInput:
+        """Return the input of a row."""
+        item, _ = self._task.find(self.input_ids[row])
+        assert item.prompt == prompt, "the rows of a step are in another order than its prompts"
+        return item
+
+    def _label_answers(self, item: TrainInput, size: int) -> list[Rollout]:
         """Return the label's answer as often as it stands in a group; never if it is too long."""
         count = min(self._settings.label_answers, size - 1)
         if not count:
             return []
-        item, _ = self._task.find(self._keys[prompt])
         tokens = self._loaded.encode_answer(item.answer)
         if len(tokens) > self._settings.max_completion_tokens:
             return []
@@ -164,6 +168,11 @@ class Rewards:
         self.rows: list[RolloutRow] = []
         self.seconds = 0.0
         self._last: list[RolloutRow] = []
+
+    @property
+    def totals(self) -> list[float]:
+        """The rewards of the rollouts that were scored last."""
+        return [row.total for row in self._last]
 
     def functions(self) -> list[Callable[..., list[float]]]:
         """Return one reward function a part, in the order of `PARTS`; the first one scores."""

@@ -48,6 +48,12 @@ Trust = Annotated[
         help="F1 (without gold: confidence) from which labels are worth trusting.",
     ),
 ]
+RoundNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--round", min=1, help="Show a round of the run, its own labels.", show_default=False
+    ),
+]
 Picture = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Write a picture too: .png, .svg or .pdf.", dir_okay=False),
@@ -69,12 +75,17 @@ def show(
     bins: Bins = BinRule.mass,
     num_bins: NumBins = 10,
     trust: Trust = 0.5,
+    round_number: RoundNumber = None,
 ) -> None:
     """Show confidence, how far it can be trusted, and what each stage of training will open."""
     from ccrl_cli.cli.curriculum_text import show_lines
     from ccrl_cli.pipelines.curriculum.show import show_curriculum
 
     profile = invocation.load().profile
+    if round_number is not None:
+        from ccrl_cli.pipelines.training.round_files import round_of
+
+        profile = round_of(profile, round_number)
     if invocation.flags["training.epochs"] is not None and profile.training.max_steps is not None:
         invocation.reporter.warn(
             f"--epochs changes nothing: training.max_steps = {profile.training.max_steps} decides "

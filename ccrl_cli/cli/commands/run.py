@@ -10,6 +10,7 @@ import typer
 from ccrl_cli.cli.commands.evaluate import percent, score_table
 from ccrl_cli.cli.options import Invocation, command, new_app, setting
 from ccrl_cli.cli.output import duration, format_table
+from ccrl_cli.cli.round_table import round_table
 from ccrl_cli.findings import finding_lines
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def _lines(result: RunResult) -> Iterator[str]:
     yield "Scores"
     yield score_table(result.evaluation)
     yield ""
+    if result.rounds:
+        yield "Rounds"
+        yield round_table(result.rounds)
+        yield ""
     rows = [
         [step.name, duration(step.seconds), "before this call" if step.skipped else "now"]
         for step in result.steps

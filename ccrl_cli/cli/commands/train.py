@@ -43,6 +43,7 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m ccrl_cli train
     """
     from ccrl_cli.cli.output import format_table
+    from ccrl_cli.cli.round_table import round_table
     from ccrl_cli.pipelines.training.rounds import train_in_rounds
     from ccrl_cli.pipelines.training.train import TrainOptions
 
@@ -77,7 +78,10 @@ def train(
         for stage in result.stages
     ]
     kept = "" if result.kept_step in (None, result.steps) else f" (step {result.kept_step})"
-    text = format_table(columns, rows) + f"\n{result.steps} steps: {result.adapter}{kept}"
+    text = format_table(columns, rows)
+    if result.rounds:
+        text += "\n" + round_table(result.rounds)
+    text += f"\n{result.steps} steps: {result.adapter}{kept}"
     invocation.finish(
         result, text=text, counts=dict(result.counts), run_dir=loaded.profile.run_path
     )

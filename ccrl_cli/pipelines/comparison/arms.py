@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ccrl_cli.config.schema import ARMS, Arm, Profile
+from ccrl_cli.config.comparison import ARMS, Arm
+from ccrl_cli.config.schema import Profile
 from ccrl_cli.errors import UsageError
 from ccrl_cli.pipelines.common.weights import warmup_path
 

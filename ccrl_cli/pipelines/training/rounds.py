@@ -22,17 +22,15 @@ from ccrl_cli.core.rounds import (
     is_held_out,
     share_out,
 )
-from ccrl_cli.core.seeds import derive_seed
 from ccrl_cli.data.catalog import SplitReader
 from ccrl_cli.errors import UsageError
-from ccrl_cli.generators.registry import SERVERS
 from ccrl_cli.pipelines.common.domains import load_domain
-from ccrl_cli.pipelines.common.weights import warmup_path
 from ccrl_cli.pipelines.curriculum.plan import planned_steps
 from ccrl_cli.pipelines.generation.generate import GenerateOptions, generate
 from ccrl_cli.pipelines.generation.type_scores import score_types_if_needed
 from ccrl_cli.pipelines.labelling.labels import LabelSet, load_labels
-from ccrl_cli.pipelines.training.outcome import ROUNDS, ROUNDS_FILE, TrainOutcome
+from ccrl_cli.pipelines.training.outcome import ROUNDS_FILE, TrainOutcome
+from ccrl_cli.pipelines.training.round_files import round_profile, write_labels
 from ccrl_cli.pipelines.training.train import (
     STEP,
     TrainOptions,
@@ -81,45 +79,6 @@ class Round:
     change: LabelChange | None
     held_out: Mapping[str, float]
     seconds: float
-
-
-def round_path(profile: Profile, number: int) -> Path:
-    """Return the folder of a round."""
-    return profile.run_path / ROUNDS / str(number)
-
-
-def round_profile(profile: Profile, number: int, steps: Sequence[int]) -> Profile:
-    """Return the profile of one round, derived from that of the run.
-
-    Args:
-        profile: the run's.
-        number: from 1.
-        steps: optimiser steps of each round.
-    """
-    warmup = profile.warmup
-    folder = warmup.folder or (str(warmup_path(profile)) if warmup.enabled else None)
-    changes: dict[str, Any] = {
-        "run.dir": str(profile.run_path / ROUNDS),
-        "run.name": str(number),
-        "warmup.folder": folder,
-        "curriculum.round": number,
-        "training.max_steps": steps[number - 1],
-        "generation.store": str(profile.store_path),
-    }
-    if number > 1:
-        later = profile.training.replay_share_later
-        served = profile.generation.backend in SERVERS
-        changes |= {
-            # Other samples, type orders and draws than in the round before.
-            "run.seed": derive_seed(profile.run.seed, "round", number) % 2**31,
-            "model.trained_adapter": str(round_path(profile, number - 1) / "adapter"),
-            "generation.store": None,
-            "generation.models": (),
-            "generation.backend": "auto" if served else profile.generation.backend,
-            "confidence.models": (),
-            "training.replay_share": profile.training.replay_share if later is None else later,
-        }
-    return profile.with_values(changes)
 
 
 def train_rounds(
@@ -211,6 +170,7 @@ class _Rounds:
                 done[-1] = self._judged(done[-1], labels)
                 if self._is_over(done, change):
                     break
+            write_labels(own.run_path, labels)
             self._reporter.info(f"round {number} of {len(steps)}: {steps[number - 1]} updates")
             outcome = self._train(own, labels)
             done.append(Round(number, own, labels, outcome, change, {}, seconds))
@@ -243,7 +203,7 @@ class _Rounds:
             seconds=_added([item.outcome.seconds for item in done]),
             reportable=all(item.outcome.reportable for item in done),
             counts=dict(done[0].outcome.counts),
-            kept_step=None if len(kept) > 1 else kept[0].outcome.kept_step,
+            kept_step=_kept_step(done, kept),
             stopped_by=last.stopped_by,
             warning=last.warning,
             backend=last.backend,
@@ -344,6 +304,14 @@ def _facts(item: Round) -> dict[str, Any]:
         "seconds_train": round(sum(item.outcome.seconds.values()), 1),
     }
     return facts
+
+
+def _kept_step(done: Sequence[Round], kept: Sequence[Round]) -> int | None:
+    """Return the step of all rounds whose weights the adapter holds; None of a mean."""
+    if len(kept) > 1 or kept[0].outcome.kept_step is None:
+        return None
+    before = (item.outcome.steps for item in done if item.number < kept[0].number)
+    return sum(before) + kept[0].outcome.kept_step
 
 
 def _joined(done: Sequence[Round], name: str) -> list[dict[str, Any]]:

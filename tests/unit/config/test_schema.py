@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from ccrl_cli.config.comparison import ARMS, Arm
 from ccrl_cli.config.load import schema_fields
-from ccrl_cli.config.schema import ARMS, Arm, Profile
+from ccrl_cli.config.schema import Profile
 
 
 def tree(**sections: Any) -> dict[str, Any]:

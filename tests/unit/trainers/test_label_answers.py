@@ -134,7 +134,9 @@ def test_the_label_is_the_last_of_its_group_and_no_sample(folder):
     loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
     task = task_of(loaded, "place")
     rollouts = Rollouts(loaded, GUIDED, merged_decoder(loaded), task)
-    prompts = [task.inputs[key].prompt for key in ("i0", "i3") for _ in range(4)]
+    ids = [key for key in ("i0", "i3") for _ in range(4)]
+    prompts = [task.inputs[key].prompt for key in ids]
+    rollouts.input_ids = ids
     rows = rollouts(prompts, Trainer(loaded.model))
     label = [*loaded.encode(task.inputs["i3"].answer), loaded.end_ids[0]]
     assert rows["completion_ids"][7] == label
@@ -142,6 +144,7 @@ def test_the_label_is_the_last_of_its_group_and_no_sample(folder):
     sampled = [len(ids) for n, ids in enumerate(rows["completion_ids"]) if n % 4 != 3]
     assert rollouts.tokens == sum(sampled)
     without = Rollouts(loaded, replace(GUIDED, label_answers=0), merged_decoder(loaded), task)
+    without.input_ids = ids
     plain = without(prompts, Trainer(loaded.model))
     assert plain["completion_ids"][:3] == rows["completion_ids"][:3], "other samples were drawn"
 
@@ -152,11 +155,25 @@ def test_the_label_is_the_last_of_its_group_and_no_sample(folder):
     assert overlap[3] == overlap[7] == 1
 
 
+def test_inputs_that_render_alike_keep_their_own_labels(folder):
+    loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
+    task = task_of(loaded, "place")
+    twin = replace(task.inputs["i3"], prompt=task.inputs["i0"].prompt)
+    task = replace(task, inputs={**task.inputs, "i3": twin})
+    rollouts = Rollouts(loaded, GUIDED, merged_decoder(loaded), task)
+    rollouts.input_ids = ["i0"] * 4 + ["i3"] * 4
+    rows = rollouts([twin.prompt] * 8, Trainer(loaded.model))
+    labels = [[*loaded.encode(task.inputs[k].answer), loaded.end_ids[0]] for k in ("i0", "i3")]
+    assert [rows["completion_ids"][3], rows["completion_ids"][7]] == labels
+    assert labels[0] != labels[1]
+
+
 def test_a_label_that_is_too_long_stays_out(folder):
     loaded = with_adapter(load_model(Weights(folder), LoadOptions("float32")))
     task = task_of(loaded, "place")
     short = replace(GUIDED, max_completion_tokens=8)
     rollouts = Rollouts(loaded, short, merged_decoder(loaded), task)
+    rollouts.input_ids = ["i0"] * 4
     rollouts([task.inputs["i0"].prompt] * 4, Trainer(loaded.model))
     assert [rollout.off_policy for rollout in rollouts.drawn] == [False] * 4
 

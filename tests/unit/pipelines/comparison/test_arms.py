@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccrl_cli.config.comparison import ARMS
 from ccrl_cli.config.dump import to_toml
 from ccrl_cli.config.load import load_profile
-from ccrl_cli.config.schema import ARMS
 from ccrl_cli.errors import UsageError
 from ccrl_cli.pipelines.comparison.arms import (
     RECIPES,
