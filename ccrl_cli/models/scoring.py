@@ -167,13 +167,41 @@ def _score(loaded: LoadedModel, batch: list[_Job]) -> Iterator[tuple[_Job, list[
         start += len(job.rows)
 
 
+def _stems(rows: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return neighbouring rows that begin alike, as how many rows and how many first tokens.
+
+    A span is asked under every type: the rows of a span part at the type. A row that shares less
+    than half of itself with the one before begins a group.
+    """
+    groups: list[tuple[int, int]] = []
+    for before, row in zip([[], *rows], rows, strict=False):
+        shared = next(
+            (i for i, (one, other) in enumerate(zip(before, row, strict=False)) if one != other),
+            min(len(before), len(row)),
+        )
+        if groups and 2 * shared >= len(row):
+            count, length = groups[-1]
+            groups[-1] = (count + 1, shared if count == 1 else min(length, shared))
+        else:
+            groups.append((1, 1))
+    return groups
+
+
 def _forward(loaded: LoadedModel, batch: Sequence[_Job]) -> list[float]:
-    """Return the log-probability of each row of a batch, in order."""
+    """Return the log-probability of each row of a batch, in order.
+
+    The prompts run first, then what rows of one prompt share, then what is left of each row; the
+    last token that is shared is always the first that runs next, since it predicts what follows.
+    """
     model: Any = loaded.model
+    device, pad = model.device, loaded.pad_id
+    groups = [_stems(job.rows) for job in batch]
+    sizes = [count for group in groups for count, _ in group]
+    lengths = [length for group in groups for _, length in group]
     rows = [row for job in batch for row in job.rows]
-    counts = torch.tensor([len(job.rows) for job in batch])
+    firsts = [sum(sizes[:place]) for place in range(len(sizes))]
     with torch.inference_mode():
-        ids, mask = left_pad([job.prefix for job in batch], loaded.pad_id, model.device)
+        ids, mask = left_pad([job.prefix for job in batch], pad, device)
         positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
         cache = model(
             input_ids=ids,
@@ -182,20 +210,61 @@ def _forward(loaded: LoadedModel, batch: Sequence[_Job]) -> list[float]:
             use_cache=True,
             logits_to_keep=1,
         ).past_key_values
-        repeats = torch.repeat_interleave(torch.arange(len(batch)), counts).to(model.device)
-        if len(repeats) != len(batch):
-            cache.batch_select_indices(repeats)
-        tail, known = _right_pad(rows, loaded.pad_id, model.device)
-        begin = positions[:, -1][repeats][:, None] + 1
-        steps = torch.arange(tail.shape[1], device=model.device)
+        state = _State(cache, mask, positions[:, -1] + 1)
+        state.repeat([len(group) for group in groups])
+        stems = [rows[first][:length] for first, length in zip(firsts, lengths, strict=True)]
+        shared = [0.0] * len(stems)
+        if max(lengths) > 1:
+            shared = state.run(model, stems, pad)
+        state.repeat(sizes)
+        kept = [length for size, length in zip(sizes, lengths, strict=True) for _ in range(size)]
+        ends = [row[length - 1 :] for row, length in zip(rows, kept, strict=True)]
+        own = state.run(model, ends, pad)
+    stem_of = [value for size, value in zip(sizes, shared, strict=True) for _ in range(size)]
+    return [one + other for one, other in zip(stem_of, own, strict=True)]
+
+
+class _State:
+    """Keys and values of what has run, with the mask of what counts among them.
+
+    Args:
+        cache: of B rows.
+        mask: (B, L), 0 at padding.
+        begin: (B,) position of the next token.
+    """
+
+    def __init__(self, cache: Any, mask: torch.Tensor, begin: torch.Tensor) -> None:
+        self._cache, self._mask, self._begin = cache, mask, begin
+
+    def repeat(self, counts: Sequence[int]) -> None:
+        """Have each row as often as is said, next to one another."""
+        if all(count == 1 for count in counts):
+            return
+        places = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        places = places.to(self._mask.device)
+        self._cache.batch_select_indices(places)
+        self._mask, self._begin = self._mask[places], self._begin[places]
+
+    def run(self, model: Any, rows: Sequence[Sequence[int]], pad_id: int) -> list[float]:
+        """Return the log-probability of each row given its first token.
+
+        All tokens but the last run, so that a next part begins with the last.
+        """
+        tail, known = _right_pad(rows, pad_id, self._mask.device)
+        ran, counted = tail[:, :-1], known[:, 1:]
+        if not ran.shape[1]:
+            return [0.0] * len(rows)
+        self._mask = torch.cat([self._mask, counted], dim=1)
+        steps = torch.arange(ran.shape[1], device=ran.device)
         logits = model(
-            input_ids=tail,
-            attention_mask=torch.cat([mask[repeats], known], dim=1),
-            position_ids=begin + steps,
-            past_key_values=cache,
+            input_ids=ran,
+            attention_mask=self._mask,
+            position_ids=self._begin[:, None] + steps,
+            past_key_values=self._cache,
             use_cache=True,
-        ).logits[:, :-1]
-        return _summed(logits, tail[:, 1:], known[:, 1:])
+        ).logits
+        self._begin = self._begin + counted.sum(dim=1)
+        return _summed(logits, tail[:, 1:], counted)
 
 
 def _summed(logits: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) -> list[float]:

@@ -220,8 +220,8 @@ def test_a_server_answers_and_votes_say_the_types(place, capsys):
         assert "its answers' votes say the types" in err
         assert [(e["text"], e["type"], e["confidence"])
                 for e in document["result"]["rows"][0]["entities"]] == [
-            ("NASA", "agency", pytest.approx(2 / 3, abs=1e-6)),
-            ("Juno", "space_probe", pytest.approx(2 / 3, abs=1e-6)),
+            ("NASA", "agency", 0.6667),
+            ("Juno", "space_probe", 0.6667),
         ]  # fmt: skip
         assert (document["result"]["model"], document["result"]["adapter"]) == ("served", None)
         assert "log-probabilities" in run(capsys, *words, "--decode", "typed", code=2).out

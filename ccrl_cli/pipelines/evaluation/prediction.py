@@ -230,4 +230,4 @@ def _ranged(example: Example, span: Span, shift: int = 0) -> dict[str, Any]:
 
 
 def _rounded(confidence: float | None) -> float | None:
-    return None if confidence is None else round(confidence, 6)
+    return None if confidence is None else round(confidence, 4)

@@ -59,6 +59,8 @@ def requests():
         ScoringRequest("another, longer prompt", ("x",)),
         ScoringRequest("no", ()),
         ScoringRequest("short", ("yes", "no", "maybe", "never")),
+        # Rows that begin alike, as one span under several types; one is the beginning of another.
+        ScoringRequest("spans", ("juno is a", "juno is b!", "juno is", "nasa is a", "nasa", "x")),
     ]
 
 
@@ -69,7 +71,7 @@ def test_scores_do_not_depend_on_batches(loaded, requests, batch_rows):
     for request, found in zip(requests, scores, strict=True):
         expected = [plain(loaded, request.prompt, after) for after in request.continuations]
         assert found == pytest.approx(expected, abs=1e-4)
-    assert sum(done) == 3  # the request without continuations is no work
+    assert sum(done) == 4  # the request without continuations is no work
 
 
 def test_a_batch_that_does_not_fit_is_halved(loaded, requests, monkeypatch):
@@ -136,4 +138,23 @@ def test_a_tokenizer_that_begins_every_text_alike_is_given_whole_texts():
     loaded = LoadedModel(tiny(), Counted(begin="_"), (1,), 0, "float32", "cpu")
     (found,) = score_continuations(loaded, [chat()])
     expected = [plain(loaded, chat().prompt, after) for after in chat().continuations]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_rows_share_runs_once(loaded, monkeypatch):
+    """Twelve types of one span: its tokens run once, not twelve times."""
+    model, ran = loaded.model, []
+    forward = model.forward
+
+    def counted(*args, **options):
+        ran.append(options["input_ids"].numel())
+        return forward(*args, **options)
+
+    monkeypatch.setattr(model, "forward", counted)
+    span = "a span of many tokens, of type "
+    request = ScoringRequest("prompt", tuple(span + kind for kind in "abcdefghijkl"))
+    (found,) = score_continuations(loaded, [request])
+    assert sum(ran) < 2 * len(span) + 3 * 12
+    monkeypatch.undo()
+    expected = [plain(loaded, request.prompt, after) for after in request.continuations]
     assert found == pytest.approx(expected, abs=1e-4)
