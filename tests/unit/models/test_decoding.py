@@ -17,7 +17,7 @@ from ccrl_cli.core.seeds import derive_seed
 from lazily import lazy, needs
 
 torch = lazy("torch")
-decoding = lazy("ccrl_cli.models.decoding")
+decoding_bytes = lazy("ccrl_cli.models.sampling", "decoding_bytes")
 graphs = lazy("ccrl_cli.models.graphs")
 recording = lazy("ccrl_cli.models.recording")
 decode_batch = lazy("ccrl_cli.models.decoding", "decode_batch")
@@ -341,7 +341,7 @@ def test_a_cpu_batch_may_take_a_share_of_all_memory_at_most(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     model, requests, sampling = tiny("llama"), prompts([500], [8]), Sampling(1.0, 500)
-    token, row = decoding.decoding_bytes(model)
+    token, row = decoding_bytes(model)
     needed = 8 * (1000 * token + row)
     monkeypatch.setattr(graphs, "main_memory", lambda: int(needed / graphs.CPU_SHARE))
     assert graphs.usable(model, requests, sampling)
