@@ -219,8 +219,8 @@ class Training(Section):
         default=0.0, description="Dropout on the adapter's input."
     )
     lora_target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
-        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        description="Linear layers that get an adapter.",
+        default=("all-linear",),
+        description="Linear layers that get an adapter; all-linear: all but the output layer.",
     )
     gradient_checkpointing: bool = Field(
         default=True, description="Recompute activations in the backward pass: slower, less memory."

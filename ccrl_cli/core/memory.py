@@ -153,7 +153,10 @@ def layer_activation_bytes(shape: Architecture, tokens: int) -> int:
 
 
 def lora_parameters(shape: Architecture, rank: int, targets: frozenset[str]) -> int:
-    """Return the weights of a LoRA adapter: rank x (inputs + outputs) of each matrix it is on."""
+    """Return the weights of a LoRA adapter: rank x (inputs + outputs) of each matrix it is on.
+
+    ``all-linear`` stands for every matrix of a layer.
+    """
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     sizes = {
         "q_proj": shape.hidden + query,
@@ -164,7 +167,11 @@ def lora_parameters(shape: Architecture, rank: int, targets: frozenset[str]) -> 
         "up_proj": shape.hidden + shape.intermediate,
         "down_proj": shape.intermediate + shape.hidden,
     }
-    return shape.layers * rank * sum(size for name, size in sizes.items() if name in targets)
+    return (
+        shape.layers
+        * rank
+        * sum(size for name, size in sizes.items() if name in targets or "all-linear" in targets)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
-_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*+(?:\s+|(?<=[。！？]))|\n+")
-_SPACE = re.compile(r"\s+")
+from ccrl_cli.core.placing import graphemes
+
+# Stops of scripts that put no blank behind them, or that are followed by one.
+_STOPS = "。！？｡．۔॥।။៕៖᠃።፧፨꧉᱿"
+_COMMAS = "，、；：､﹐﹑﹔၊،؛፣፤፥᠂"
+_CLOSERS = "\"'”’)\\]」』）】》〉"
+_BREAKS = (
+    re.compile(rf"[.!?…؟][{_CLOSERS}]*+\s+|[{_STOPS}][{_CLOSERS}]*+\s*+|\n+"),
+    re.compile(rf"[{_COMMAS}][{_CLOSERS}]*+\s*+|[,;:]\s+"),
+    re.compile(r"\s+"),
+)
+#: Characters that two pieces share where a text had to be cut at no break at all.
+OVERLAP = 40
 
 
 def split_text(text: str, max_characters: int) -> tuple[tuple[int, int], ...]:
-    """Cut a text into ranges of at most `max_characters`, best at a sentence end, else at a space.
+    """Cut a text into ranges of at most `max_characters`: at stops, else commas, else spaces.
 
-    A run without any space is cut at the limit. The ranges are in order, cover every character,
-    and a text that is short enough is one range; the empty text has none.
+    The stops and commas of many scripts count. A run without any is cut between two characters as
+    a reader sees them, and the next range begins up to `OVERLAP` characters (a quarter of the
+    limit at most) before the cut, so that a name there is whole in one of the two. The ranges are
+    in order and cover every character; a text that is short enough is one range, the empty text
+    has none.
 
     Args:
         text: any text.
@@ -26,18 +41,31 @@ def split_text(text: str, max_characters: int) -> tuple[tuple[int, int], ...]:
     ranges: list[tuple[int, int]] = []
     start = 0
     while len(text) - start > max_characters:
-        end = _cut(text, start, start + max_characters)
+        end = _break(text, start, start + max_characters)
+        if end is not None:
+            ranges.append((start, end))
+            start = end
+            continue
+        end = _edge(text, start, start + max_characters)
         ranges.append((start, end))
-        start = end
+        back = _edge(text, start, end - min(OVERLAP, max_characters // 4))
+        start = back if start < back < end else end
     if start < len(text):
         ranges.append((start, len(text)))
     return tuple(ranges)
 
 
-def _cut(text: str, start: int, limit: int) -> int:
-    """Return the best end of a piece: the last break of the best kind inside the range."""
-    for pattern in (_SENTENCE_END, _SPACE):
+def _break(text: str, start: int, limit: int) -> int | None:
+    """Return the end of the last break of the best kind inside a range, or None."""
+    for pattern in _BREAKS:
         ends = [match.end() for match in pattern.finditer(text, start, limit)]
         if ends:
             return ends[-1]
-    return limit
+    return None
+
+
+def _edge(text: str, start: int, limit: int) -> int:
+    """Return the last edge of a character, as seen, up to a limit; the limit if there is none."""
+    edges = [end for _, end in graphemes(text[start : limit + 16])]
+    place = bisect_right(edges, limit - start)
+    return start + edges[place - 1] if place else limit

@@ -70,6 +70,8 @@ def graphemes(text: str) -> list[tuple[int, int]]:
 def _goes_on(text: str, place: int) -> bool:
     """Return whether a character that is no mark belongs to the one before."""
     before, character = text[place - 1], text[place]
+    if character in "\u0e33\u0eb3":  # Thai and Lao AM, which UAX #29 keeps with its consonant
+        return True
     if before == "\u200d":
         return place > 1 and not character.isalpha()
     left, right = _jamo(before), _jamo(character)

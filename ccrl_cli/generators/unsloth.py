@@ -43,6 +43,7 @@ class UnslothGenerator(TransformersGenerator):
         chosen = choose_dtype(options.dtype, "cuda")
         torch.backends.cuda.enable_cudnn_sdp(False)
         model, _tokenizer = unsloth.FastLanguageModel.from_pretrained(
+            trust_remote_code=False,
             model_name=str(weights.folder),
             max_seq_length=longest_context(weights.folder),
             dtype=chosen,

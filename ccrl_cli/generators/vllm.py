@@ -23,14 +23,15 @@ from ccrl_cli.core.answers import answer_pattern
 from ccrl_cli.errors import PartialError, PreconditionError
 from ccrl_cli.generators.base import Gathering, Generated, GenerationRequest, SamplingSettings
 from ccrl_cli.generators.registry import how_to_install
+from ccrl_cli.models.chat_template import end_of_turn, render_chat
 from ccrl_cli.models.loading import (
     DEFAULT_OPTIONS,
     choose_device,
     choose_dtype,
     encode_prompt,
     free_memory,
+    load_tokenizer,
     quiet_transformers,
-    render_chat,
 )
 from ccrl_cli.models.weights import LoadOptions, Weights
 from ccrl_cli.records import Completion, Finish
@@ -101,10 +102,9 @@ class VllmGenerator:
         lora: Any = None,
     ) -> None:
         import vllm
-        from transformers import AutoTokenizer
 
-        with quiet_transformers():
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._tokenizer = load_tokenizer(folder)
+        self._turn_end = end_of_turn(self._tokenizer)
         self._engine: Any = engine
         self._settings = settings
         self._lora = lora
@@ -212,6 +212,7 @@ class VllmGenerator:
             top_p=self._settings.top_p,
             max_tokens=self._settings.max_tokens,
             seed=seed,
+            stop_token_ids=[] if self._turn_end is None else [self._turn_end],
             logprobs=0,  # of the drawn token alone
             output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=StructuredOutputsParams(regex=pattern) if pattern else None,

@@ -59,15 +59,13 @@ class PromptMeter:
 
     def tokens(self, prompt: Messages) -> int:
         """Return the tokens of a prompt, its template included."""
-        from ccrl_cli.models.loading import encode_prompt, render_chat
+        from ccrl_cli.models.chat_template import render_chat
+        from ccrl_cli.models.loading import encode_prompt
 
         return len(encode_prompt(self._tokenizer, render_chat(self._tokenizer, prompt)))
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
+        from ccrl_cli.models.loading import load_tokenizer
 
-        from ccrl_cli.models.loading import quiet_transformers
-
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(self._folder)
+        return load_tokenizer(self._folder)

@@ -77,10 +77,13 @@ def convert_gguf(
         vocabulary, architecture = _read_metadata(gguf, source)
         folder, name = str(source.parent), source.name
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, gguf_file=name, trust_remote_code=False
+            )
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
                 gguf_file=name,
+                trust_remote_code=False,
                 dtype=torch.bfloat16,
                 quantization_config=transformers.GgufConfig(dequantize=True),
             )

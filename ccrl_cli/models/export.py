@@ -9,7 +9,8 @@ from typing import Any
 
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.models.hub import is_offline
-from ccrl_cli.models.loading import free_memory, load_model
+from ccrl_cli.models.loading import free_memory, load_model, load_tokenizer
+from ccrl_cli.models.modes import open_weights
 from ccrl_cli.models.weights import LoadOptions, Weights
 
 _LEGAL = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
@@ -60,6 +61,7 @@ def write_merged(folder: Path, adapter: Path | None, target: Path, *, dtype: str
     loaded = load_model(Weights(folder, adapter), LoadOptions("float32"))
     model = loaded.model.to(getattr(torch, dtype))
     model.save_pretrained(str(target))
+    open_weights(target)
     loaded.tokenizer.save_pretrained(str(target))
     _copy_legal(folder, target)
     count = sum(int(parameter.numel()) for parameter in model.parameters())
@@ -77,7 +79,6 @@ def write_adapter(adapter: Path, folder: Path, target: Path) -> int:
         target: empty folder to write into.
     """
     from safetensors import safe_open
-    from transformers import AutoTokenizer
 
     for name in _ADAPTER_FILES:
         if not (adapter / name).is_file():
@@ -85,7 +86,7 @@ def write_adapter(adapter: Path, folder: Path, target: Path) -> int:
                 f"the adapter at {adapter} lacks {name}", hint="make it again with `ccrl train`"
             )
         shutil.copyfile(adapter / name, target / name)
-    AutoTokenizer.from_pretrained(folder, padding_side="left").save_pretrained(str(target))
+    load_tokenizer(folder).save_pretrained(str(target))
     _copy_legal(folder, target)
     count = 0
     with safe_open(str(target / _ADAPTER_FILES[1]), framework="numpy") as weights:

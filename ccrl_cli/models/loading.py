@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.errors import GpuMemoryError, PreconditionError
 from ccrl_cli.files import replacing_folder
+from ccrl_cli.models.chat_template import end_of_turn, render_chat
+from ccrl_cli.models.modes import open_weights
 from ccrl_cli.models.weights import LoadOptions, Weights
 
 if TYPE_CHECKING:
@@ -52,18 +54,6 @@ class LoadedModel:
                 list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         )
-
-
-def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
-    """Return a chat prompt as one string that ends where the answer begins, thinking off."""
-    return str(
-        tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
-    )
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
@@ -110,11 +100,17 @@ def choose_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def choose_dtype(wanted: str, device: str) -> torch.dtype:
+def choose_dtype(wanted: str, device: str, *, trains: bool = False) -> torch.dtype:
     """Return the number format of the weights.
 
-    ``auto`` is bfloat16 where the device computes in it and float32 elsewhere: a processor
-    without bfloat16 instructions emulates them, slower than float32.
+    ``auto`` is bfloat16 where the device computes in it. Graphics cards older than Ampere (T4,
+    V100, RTX 20) emulate it: they decode in float16 and train in float32, since gradients vanish
+    in float16. A processor without bfloat16 instructions is slower with them than in float32.
+
+    Args:
+        wanted: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
+        device: ``cuda`` or ``cpu``.
+        trains: gradients are taken.
     """
     import torch
 
@@ -125,7 +121,9 @@ def choose_dtype(wanted: str, device: str) -> torch.dtype:
             "float32": torch.float32,
         }[wanted]
     if device == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float32 if trains else torch.float16
     capabilities = torch.backends.cpu.get_cpu_capability()
     has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return torch.bfloat16 if has_bfloat16 and "AVX512" in capabilities else torch.float32
@@ -146,12 +144,22 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Return the tokens that end an answer, the configuration's and the tokenizer's."""
+def _end_ids(model: Any, tokenizer: Any, folder: Path) -> tuple[int, ...]:
+    """Return the tokens that end an answer: the template's end of turn first, then those stated.
+
+    Raises:
+        PreconditionError: there is none.
+    """
     configured = model.generation_config.eos_token_id
     many = configured if isinstance(configured, list) else [configured]
-    ids = [i for i in [*many, tokenizer.eos_token_id] if i is not None]
-    return tuple(dict.fromkeys(ids))
+    ids = [end_of_turn(tokenizer), *many, tokenizer.eos_token_id]
+    found = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
+    if not found:
+        raise PreconditionError(
+            f"the model in {folder} names no token that ends an answer",
+            hint="set eos_token in its tokenizer_config.json, or choose another model",
+        )
+    return found
 
 
 def load_model(
@@ -169,7 +177,8 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     device = choose_device()
-    chosen = choose_dtype(options.dtype, device)
+    trains = trainable and not options.load_in_4bit
+    chosen = choose_dtype(options.dtype, device, trains=trains)
     if device == "cuda":
         # cuDNN attention gave NaN gradients at some left-padded lengths (torch 2.11).
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -177,8 +186,10 @@ def load_model(
     if options.load_in_4bit:
         arguments["quantization_config"] = _nf4(chosen)
         arguments["device_map"] = {"": torch.cuda.current_device()}
-    with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(weights.folder, **arguments)
+    with quiet_transformers(), own_code_refused(weights.folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            weights.folder, trust_remote_code=False, **arguments
+        )
         if not options.load_in_4bit:
             model = model.to(device)
         if weights.adapter is not None:
@@ -189,20 +200,52 @@ def load_model(
 
 def with_tokenizer(model: Any, folder: Path, *, dtype: torch.dtype, device: str) -> LoadedModel:
     """Return a model with the tokenizer of its folder and what decoding needs of both."""
-    from transformers import AutoTokenizer
-
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer = load_tokenizer(folder)
+    end_ids = _end_ids(model, tokenizer, folder)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token_id = end_ids[0]
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(tokenizer.get_vocab().values()) >= rows and not getattr(model, "is_quantized", False):
+        raise PreconditionError(
+            f"the tokenizer in {folder} has tokens up to number "
+            f"{max(tokenizer.get_vocab().values())}, the model embeddings for {rows}",
+            hint="fetch model and tokenizer again: they do not belong together",
+        )
+    model.generation_config.eos_token_id = list(end_ids) if len(end_ids) > 1 else end_ids[0]
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        end_ids=_end_ids(model, tokenizer),
+        end_ids=end_ids,
         pad_id=int(tokenizer.pad_token_id),
         dtype=str(dtype).removeprefix("torch."),
         device=device,
     )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder, padding on the left.
+
+    Raises:
+        PreconditionError: it would run code of its own, or cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet_transformers(), own_code_refused(folder):
+        return AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+
+
+@contextmanager
+def own_code_refused(folder: Path) -> Iterator[None]:
+    """Turn the refusal to run a model folder's own code into an error that says so."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise PreconditionError(
+            f"the model in {folder} brings program code of its own, which ccrl never runs",
+            hint="choose a model whose architecture transformers knows",
+        ) from error
 
 
 def _nf4(compute: torch.dtype) -> Any:
@@ -294,10 +337,14 @@ def save_adapter(model: Any, folder: Path, *, base: str, half: bool = False) -> 
     config = model.peft_config["default"]
     with replacing_folder(folder) as fresh:
         save_file(weights, str(fresh / "adapter_model.safetensors"), metadata={"format": "pt"})
+        open_weights(fresh)
         config.inference_mode = True
         config.save_pretrained(str(fresh))
         config.inference_mode = False
         place = fresh / "adapter_config.json"
         content = json.loads(place.read_text(encoding="utf-8"))
         content["base_model_name_or_path"] = base
+        for key in ("target_modules", "modules_to_save", "exclude_modules"):  # sets, in any order
+            if isinstance(content.get(key), list):
+                content[key] = sorted(content[key])
         place.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

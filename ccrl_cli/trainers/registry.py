@@ -62,6 +62,8 @@ def settled_options(spec: PolicySpec) -> list[str]:
             sorted(modules) if isinstance(modules, list) else modules,
         ),
     }
+    if tuple(spec.modules) == ("all-linear",):
+        settled.pop("lora_target_modules")
     return [
         f"training.{name} = {wanted}: the adapter that it goes on from has {found}"
         for name, (wanted, found) in settled.items()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
+from ccrl_cli.errors import PreconditionError
 from ccrl_cli.models.loading import LoadedModel, memory_errors
 from ccrl_cli.trainers.checkpoints import (
     LIBRARY_FILE,
@@ -134,20 +135,58 @@ class _StepCallback(TrainerCallback):
             self._on_step(state.global_step, dict(logs))
 
 
+ALL_LINEAR = "all-linear"
+
+
 def add_adapter(
     model: Any, *, rank: int, alpha: float, modules: Sequence[str], dropout: float = 0.0
 ) -> Any:
-    """Put a new, untrained LoRA adapter (Hu et al., 2106.09685) on a model."""
+    """Put a new, untrained LoRA adapter (Hu et al., 2106.09685) on a model.
+
+    Args:
+        model: any causal language model.
+        rank: rank of the adapter.
+        alpha: its scale is alpha / rank.
+        modules: names of linear layers, or ``all-linear``: all but the output layer.
+        dropout: dropout on the adapter's input.
+
+    Raises:
+        PreconditionError: the model has no layer of one of the names.
+    """
     from peft import LoraConfig, get_peft_model
 
+    everything = tuple(modules) == (ALL_LINEAR,)
+    if not everything:
+        _check_modules(model, modules)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=list(modules),
+        target_modules=ALL_LINEAR if everything else list(modules),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def _check_modules(model: Any, modules: Sequence[str]) -> None:
+    """Raise PreconditionError if the model lacks a layer that an adapter is asked for on."""
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules() if name}
+    missing = [name for name in modules if name not in names]
+    if missing:
+        from transformers.pytorch_utils import Conv1D
+
+        linear = sorted(
+            {
+                name.rsplit(".", 1)[-1]
+                for name, layer in model.named_modules()
+                if isinstance(layer, torch.nn.Linear | Conv1D)
+            }
+        )
+        raise PreconditionError(
+            f"training.lora_target_modules: the model has no layer {', '.join(missing)} "
+            f"(its linear layers are {', '.join(linear)})",
+            hint=f'leave it out, or set training.lora_target_modules = ["{ALL_LINEAR}"]',
+        )
 
 
 def last_whole_step(work: Path) -> int:

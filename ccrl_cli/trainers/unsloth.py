@@ -30,6 +30,7 @@ from ccrl_cli.trainers.base import (  # noqa: E402
 from ccrl_cli.trainers.grpo import train_grpo  # noqa: E402
 from ccrl_cli.trainers.registry import PolicySpec, settled_options  # noqa: E402
 from ccrl_cli.trainers.rollouts import Decoder  # noqa: E402
+from ccrl_cli.trainers.sft import ALL_LINEAR  # noqa: E402
 
 
 class UnslothBackend:
@@ -52,8 +53,9 @@ class UnslothBackend:
     def load(self, spec: PolicySpec) -> LoadedModel:
         """Load the policy in Unsloth's form, with an adapter that can be trained."""
         torch.backends.cuda.enable_cudnn_sdp(False)
-        chosen = choose_dtype(spec.options.dtype, "cuda")
+        chosen = choose_dtype(spec.options.dtype, "cuda", trains=not spec.options.load_in_4bit)
         model, _tokenizer = unsloth.FastLanguageModel.from_pretrained(
+            trust_remote_code=False,
             model_name=str(spec.weights.folder),
             max_seq_length=min(longest_context(spec.weights.folder), spec.max_tokens),
             dtype=chosen,
@@ -69,7 +71,9 @@ class UnslothBackend:
                 r=spec.rank,
                 lora_alpha=spec.alpha,
                 lora_dropout=spec.dropout,
-                target_modules=list(spec.modules),
+                target_modules=(
+                    ALL_LINEAR if spec.modules == (ALL_LINEAR,) else list(spec.modules)
+                ),
                 bias="none",
                 use_gradient_checkpointing=checkpointing,
                 random_state=spec.adapter_seed,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.generators.base import Generator, SamplingSettings
+from ccrl_cli.models.context import Messages, PromptMeter
 from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain
 from ccrl_cli.pipelines.common.weights import load_options
@@ -71,6 +72,13 @@ class Answerer:
     def asker(self, domain: Domain) -> TypeAsker:
         """Return what asks the weights for types; they must be here."""
         return TypeAsker(self._profile, domain, self._model())
+
+    def fits(self, max_tokens: int) -> Callable[[Iterable[Messages]], bool]:
+        """Return what says whether prompts fit the model's context beside an answer."""
+        if self.weights is None:  # a server knows its own context
+            return lambda _prompts: True
+        meter = PromptMeter(self.weights.folder, max_tokens=max_tokens, max_prompt_tokens=2**31)
+        return meter.fits
 
     def close(self) -> None:
         """Free the model."""

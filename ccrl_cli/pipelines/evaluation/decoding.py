@@ -171,23 +171,36 @@ def _drawn(task: Task, reporter: Reporter) -> dict[str, tuple[Completion, ...]]:
         owed = store.owed(list(task.examples), name, identity, resume=True)
         with reporter.progress(len(task.examples), task.title) as progress:
             progress.advance(len(task.examples) - len(owed))
-            for record in _answered(task, owed, name, identity) if owed else ():
+            for record in _answered(task, owed, name, identity, reporter) if owed else ():
                 store.append(record)
                 progress.advance(1)
         return {record.input_id: record.completions for record in store.records()}
 
 
 def _answered(
-    task: Task, owed: Sequence[str], name: str, identity: Mapping[str, Any]
+    task: Task, owed: Sequence[str], name: str, identity: Mapping[str, Any], reporter: Reporter
 ) -> Iterator[Record]:
-    """Yield each answered sentence as a record."""
+    """Yield each answered sentence as a record; what the model has no room for as unanswered."""
     examples = {key: task.examples[key] for key in owed}
     with task.answerer.generator(_settings(task), task.domain, examples) as generator:
         special = generator.special_tokens
         requests = [_request(task, example, special) for example in examples.values()]
-        for generated in generator.generate(requests):
+        fits = task.answerer.fits(task.profile.evaluation.max_tokens)
+        fitting = [request for request in requests if fits(request.prompts[:1])]
+        for generated in generator.generate(fitting):
             text = examples[generated.input_id].text
             yield Record(generated.input_id, text, name, generated.completions, identity)
+    kept = {request.input_id for request in fitting}
+    long = [request for request in requests if request.input_id not in kept]
+    if long:
+        reporter.warn(
+            f"{len(long)} of {len(requests)} sentences are longer than the model reads: they have "
+            "no answer"
+        )
+    for request in long:
+        none = Completion("", None, 0, "error", reason="longer than the model reads")
+        text = examples[request.input_id].text
+        yield Record(request.input_id, text, name, (none,) * len(request.seeds), identity)
 
 
 def _settings(task: Task) -> SamplingSettings:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Longest piece of a text that is asked about at once: adapters are trained on sentences.
 PIECE_CHARACTERS = 600
+#: A piece that is shorter is asked about even where the model has no room for it.
+SHORTEST_PIECE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,11 @@ def predict(
         raise UsageError("a piece needs at least one character", hint="leave --piece out")
     domain = _domain(profile, options.types)
     weights = _weights(profile, options, reporter)
-    pieces = [_pieces(item.text, options.piece_characters) for item in inputs]
+    fits = Answerer(profile, weights).fits(profile.evaluation.max_tokens)
+    pieces = [
+        _pieces(item.text, options.piece_characters, lambda e: fits([domain.prompt(e)]))
+        for item in inputs
+    ]
     examples = {piece.example.id: piece.example for parts in pieces for piece in parts}
     prior = _prior(profile, domain) if reads_types(profile.evaluation.decode) else None
     answers = _ask(profile, domain, weights, examples, prior, reporter) if examples else {}
@@ -195,12 +202,19 @@ def _prior(profile: Profile, domain: Domain) -> Prior:
     return evidence.prior if scores else "content_free"
 
 
-def _pieces(text: str, limit: int) -> list[_Piece]:
-    """Return the parts of a text that hold something to read."""
-    ranges = split_text(text, limit)
-    return [
-        _Piece(Example(text[a:b], *tokenize(text[a:b])), a) for a, b in ranges if text[a:b].strip()
-    ]
+def _pieces(text: str, limit: int, fits: Callable[[Example], bool], start: int = 0) -> list[_Piece]:
+    """Return the parts of a text that hold something to read, each as short as the model needs."""
+    pieces: list[_Piece] = []
+    for a, b in split_text(text, limit):
+        part = text[a:b]
+        if not part.strip():
+            continue
+        example = Example(part, *tokenize(part))
+        if fits(example) or len(part) < 2 * SHORTEST_PIECE:
+            pieces.append(_Piece(example, start + a))
+        else:
+            pieces += _pieces(part, len(part) // 2, fits, start + a)
+    return pieces
 
 
 def _ask(
@@ -242,6 +256,7 @@ def _row(
         prediction = place_answer(piece.example, answers[piece.example.id])
         entities += prediction.mentions(shift=piece.start)
         found.append(prediction)
+    entities = _without_halves(entities, pieces)
     loose = [mention for prediction in found for mention in prediction.hallucinated]
     outcomes = {prediction.outcome for prediction in found}
     others = [Entity(row["text"], row["type"]) for row in entities if row["type"] not in asked]
@@ -253,6 +268,19 @@ def _row(
         "outcome": next((name for name in _WORST_FIRST if name in outcomes), "empty"),
     }
     return row if item.id is None else {"id": item.id, **row}
+
+
+def _without_halves(
+    entities: list[dict[str, Any]], pieces: Sequence[_Piece]
+) -> list[dict[str, Any]]:
+    """Return mentions where pieces overlap once each, the longer one if they meet."""
+    if all(b.start >= a.start + len(a.example.text) for a, b in pairwise(pieces)):
+        return entities
+    kept: list[dict[str, Any]] = []
+    for row in sorted(entities, key=lambda row: (row["start"] - row["end"], row["start"])):
+        if all(row["end"] <= other["start"] or other["end"] <= row["start"] for other in kept):
+            kept.append(row)
+    return sorted(kept, key=lambda row: (row["start"], row["end"]))
 
 
 def _plain(mentions: Iterable[Entity]) -> list[dict[str, str]]:

@@ -165,12 +165,14 @@ def _seed_adapter(profile: Profile) -> None:
 def _save(profile: Profile, loaded: LoadedModel, target: Path) -> None:
     """Write the adapter, or the whole model with its tokenizer, replacing an older one."""
     from ccrl_cli.models.loading import save_adapter
+    from ccrl_cli.models.modes import open_weights
 
     if profile.warmup.method == "lora":
         save_adapter(loaded.model, target, base=profile.model.name, half=True)
         return
     with replacing_folder(target) as fresh:
         loaded.model.save_pretrained(str(fresh))
+        open_weights(fresh)
         loaded.tokenizer.save_pretrained(str(fresh))
 
 

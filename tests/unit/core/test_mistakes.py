@@ -112,7 +112,7 @@ def test_the_cut_is_at_the_last_sentence_end_that_fits():
 
 def test_without_a_sentence_end_it_is_a_space_and_without_one_the_limit():
     assert [a for a, _ in split_text("alpha beta gamma", 12)] == [0, 11]
-    assert split_text("x" * 25, 10) == ((0, 10), (10, 20), (20, 25))
+    assert split_text("x" * 25, 10) == ((0, 10), (8, 18), (16, 25))  # a quarter overlaps
 
 
 def test_chinese_sentences_end_without_a_space():
@@ -128,5 +128,32 @@ def test_a_piece_must_hold_something():
 @given(st.text(max_size=300), st.integers(1, 40))
 def test_pieces_cover_the_text_in_order_within_the_limit(text, limit):
     ranges = split_text(text, limit)
-    assert "".join(text[a:b] for a, b in ranges) == text
-    assert all(0 < b - a <= limit for a, b in ranges)
+    covered = 0
+    for a, b in ranges:
+        assert a <= covered < b <= a + limit
+        covered = b
+    assert covered == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("王芳昨天从北京飞到，上海虹桥机场。", ["王芳昨天从北京飞到，", "上海虹桥机场。"]),
+        ("वह दिल्ली में है। राम घर पर है।", ["वह दिल्ली में है। ", "राम घर पर है।"]),
+        ("alpha, beta gamma", ["alpha, ", "beta gamma"]),
+        ("He said (no.)x yes.", ["He said ", "(no.)x yes."]),
+    ],
+)
+def test_stops_and_commas_of_many_scripts_are_breaks(text, pieces):
+    assert [text[a:b] for a, b in split_text(text, 19 if "वह" in text else 13)] == pieces
+
+
+def test_a_cut_without_a_break_keeps_a_name_whole_in_one_piece():
+    text = "ก" * 90 + "กรุงเทพ" + "ข" * 90
+    pieces = [text[a:b] for a, b in split_text(text, 94)]
+    assert any("กรุงเทพ" in piece for piece in pieces)
+
+
+def test_no_cut_is_inside_a_character_as_seen():
+    text = "e\u0301" * 30
+    assert all(a % 2 == 0 and b % 2 == 0 for a, b in split_text(text, 9))
