@@ -35,6 +35,10 @@ slow *arguments:
 ci:
     bash .ci/run
 
+# Run every test on Windows' Python, under Wine.
+windows:
+    bash .ci/run windows
+
 # Run a benchmark: just bench parsing
 bench name *arguments:
     python benchmarks/{{ name }}.py {{ arguments }}

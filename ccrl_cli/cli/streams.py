@@ -85,8 +85,8 @@ if sys.platform == "win32":
         mode = wintypes.DWORD()
         try:
             handle = wintypes.HANDLE(msvcrt.get_osfhandle(stream.fileno()))
-        except OSError:
-            return False
+        except OSError:  # none of the system's: whoever made it knows
+            return True
         if not kernel.GetConsoleMode(handle, ctypes.byref(mode)):
             return False
         obeys = mode.value & _OBEY_ESCAPES

@@ -40,7 +40,7 @@ class Terminal(io.StringIO):
 
 
 def stream(encoding: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
 
 
 def written(target: io.TextIOWrapper) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazily import lazy
+from lazily import lazy, needs
+
+pytestmark = needs("torch")
 
 torch = lazy("torch")
 _by_answer = lazy("ccrl_cli.trainers.sanity", "_by_answer")
