@@ -235,7 +235,7 @@ class Training(Section):
     )
     probe_every_steps: Count = Field(default=10, description="Optimiser steps between two probes.")
     probe_source_size: CountOrZero = Field(
-        default=16,
+        default=64,
         description="Labelled source sentences in the probe, to see what is unlearnt; 0: none.",
     )
     keep: Literal["last", "best"] = Field(

@@ -49,7 +49,7 @@ class GuardLimits:
             not empty.
         max_kl: KL to the start on the probe, nats a token, median over its answers; fires at once.
         max_source_drop: fall of the F1 on labelled source inputs since the start, at two probes
-            in a row; a fall within two standard errors of so small a sample does not count.
+            in a row; a fall within two standard errors of the paired differences does not count.
 
     Raises:
         ValueError: the window is below 1.
@@ -225,7 +225,7 @@ def _source_drop(
     if value is None:
         return None
     start = first.setdefault("source_f1", value)
-    noise = 2 * float(record.get("source_f1_error", 0.0))
+    noise = 2 * float(record.get("source_drop_error", 0.0))
     return start - value > max(limits.max_source_drop, noise), (
         f"F1 on labelled source sentences fell from {start:.2f} to {value:.2f} at two probes "
         f"(limit: a fall of {limits.max_source_drop:g})"

@@ -225,8 +225,8 @@ class _Run:
         """Look at the starting policy."""
         if self.probe:
             with self.recorder.timed("probe"):
-                self.start = self.probe.measure()
                 before = self.probe.measure_start() if self.task.start else {}
+                self.start = self.probe.measure()
             self.guard.start({**self.start, **before})
         self.recorder.restart_clock()
 
@@ -237,6 +237,7 @@ class _Run:
         self.guard.load_state_dict(state["guard"])
         self.guard.load_weights(checkpoint)
         self.average.load(checkpoint, int(state.get("averaged", 0)))
+        self.probe.source_start = list(state.get("source_start", ()))
         self.recorder.restart_clock()
 
     def after_step(self, step: int, logs: Mapping[str, float]) -> None:
@@ -263,6 +264,7 @@ class _Run:
             "sampler": self.sampler.state_dict(),
             "guard": self.guard.state_dict(),
             "averaged": self.average.save(folder),
+            "source_start": self.probe.source_start,
         }
         write_state(folder, state)
 

@@ -58,6 +58,9 @@ class Probe:
         settings: options of GRPO.
         decode: how answers are drawn.
         start: starting weights by parameter; None: the adapter as it is now.
+
+    Attributes:
+        source_start: F1 of the start on each labelled source input, once it was measured.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Probe:
         self._items = [*task.probe[: settings.probe_size], *task.source_probe]
         self._prompts = [loaded.encode(item.prompt) for item in self._items]
         self._start = start_weights(loaded.model, None) if start is None else start
+        self.source_start: list[float] = []
 
     def __bool__(self) -> bool:
         """Return whether there is anything to measure."""
@@ -90,7 +94,8 @@ class Probe:
 
         ``kl`` and ``kl_median``: see `kl_of_answers`, over the target answers.
         ``probe_reward`` and ``probe_f1``: against the pseudo-labels. ``source_f1``: F1 of mentions
-        on labelled source inputs, mean over them, and ``source_f1_error``, its standard error.
+        on labelled source inputs, mean over them, and ``source_f1_error``, its standard error;
+        ``source_drop_error``, that of the paired differences from the start on the same inputs.
         """
         model = self._loaded.model
         was_training = model.training
@@ -135,10 +140,11 @@ class Probe:
         if source:
             found = [row.f1 for row in source]
             values["source_f1"] = math.fsum(found) / len(found)
-            # Of one sentence nothing is known.
-            values["source_f1_error"] = (
-                statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else 1.0
-            )
+            values["source_f1_error"] = _standard_error(found)
+            if not self.source_start:
+                self.source_start = found
+            gaps = [start - now for start, now in zip(self.source_start, found, strict=True)]
+            values["source_drop_error"] = _standard_error(gaps)
         return values
 
     def _answers(self, model: Any) -> list[Answered]:
@@ -199,6 +205,11 @@ def adapter_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
         for name, parameter in model.named_parameters()
         if ".lora_" in name and ".default." in name
     ]
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Return the standard error of a mean; of one value nothing is known, which is 1."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 1.0
 
 
 def start_weights(model: Any, start: Start | None) -> dict[str, torch.Tensor]:

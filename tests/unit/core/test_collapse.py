@@ -83,9 +83,9 @@ def test_what_was_seen_in_practice_is_stopped():
 
 def test_a_fall_that_a_few_sentences_explain_does_not_count():
     # Four sentences, of which one is now missed: F1 1, 1, 0.5, 0 and before that 1, 1, 0.5, 1.
-    probes = [{"source_f1": f1, "source_f1_error": 0.24} for f1 in (0.875, 0.625, 0.625)]
+    probes = [{"source_f1": f1, "source_drop_error": 0.24} for f1 in (0.875, 0.625, 0.625)]
     assert set(judged(probes)) == {None}
-    gone = [{"source_f1": f1, "source_f1_error": 0.0} for f1 in (0.875, 0.0, 0.0)]
+    gone = [{"source_f1": f1, "source_drop_error": 0.0} for f1 in (0.875, 0.0, 0.0)]
     assert judged(gone)[-1] == "source-drop"
 
 
@@ -134,7 +134,7 @@ rows = st.fixed_dictionaries(
         "stuck_share": shares,
         "wrong_empty_share": shares,
         "source_f1": shares,
-        "source_f1_error": st.floats(0, 0.5),
+        "source_drop_error": st.floats(0, 0.5),
         "entities": st.floats(0, 20),
         "label_entities": st.floats(0, 5),
         "entities_before": st.floats(0, 5),
