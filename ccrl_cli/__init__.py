@@ -1,3 +1,3 @@
 """ccrl: test-time reinforcement learning of language models on their own labels."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
