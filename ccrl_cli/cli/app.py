@@ -37,7 +37,8 @@ COMMANDS: dict[str, str] = {
     "train": "Train with GRPO on pseudo-labels, the surest first.",
     "evaluate": "Score source and target by span F1, before and after; or any system's file.",
     "baselines": "Training recipes compared at equal update budgets, over seeds.",
-    "predict": "Find entities in new texts: JSON Lines with character offsets on stdout.",
+    "predict": "Find entities in new texts: JSON Lines with character offsets and confidence on "
+    "stdout.",
     "export": "Write the adapted model for use elsewhere: merged, adapter alone, or on the hub.",
     "report": "Write one self-contained HTML page of one run, or of several compared.",
     "doctor": "What this machine can run, and whether the profile fits its memory.",

@@ -372,6 +372,6 @@ def read_key(variable: str | None, environment: Mapping[str, str]) -> str | None
         raise PreconditionError(
             f"the key in {variable} holds characters that no key has (quotes of a text processor, "
             "line breaks)",
-            hint=f"copy the key again: export {variable}=...",
+            hint=f"copy the key into {variable} again",
         )
     return value

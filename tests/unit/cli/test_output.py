@@ -255,37 +255,3 @@ def test_json_for_another_program_of_windows_is_ascii(
         line = output.json_line({"text": "Müller"}, target)
     assert line == ('{"text": "M\\u00fcller"}' if escaped else '{"text": "Müller"}')
     assert json.loads(line) == {"text": "Müller"}
-
-
-def refusing(monkeypatch, file, number):
-    """Return a lasting stream on a file that takes nothing."""
-
-    def refuse(self, data):
-        raise OSError(number, "refused")
-
-    lasting = output._lasting(file)
-    lasting.write("taken\n")
-    lasting.flush()
-    monkeypatch.setattr(output._Lasting, "_put", refuse)
-    lasting.write("refused\n")
-    return lasting
-
-
-@pytest.mark.parametrize("number", [22, 32])
-def test_a_pipe_that_nobody_reads_is_called_two_ways(tmp_path, monkeypatch, number):
-    with (tmp_path / "out").open("w", encoding="utf-8") as file:
-        lasting = refusing(monkeypatch, file, number)
-        lasting.flush()
-        monkeypatch.undo()
-        lasting.write("after\n")
-        lasting.flush()
-    assert (tmp_path / "out").read_text() == "taken\n"
-
-
-def test_a_full_disk_is_an_error_still(tmp_path, monkeypatch):
-    with (tmp_path / "out").open("w", encoding="utf-8") as file:
-        lasting = refusing(monkeypatch, file, 28)
-        with pytest.raises(OSError, match="refused"):
-            lasting.flush()
-        monkeypatch.undo()
-        lasting.flush()
