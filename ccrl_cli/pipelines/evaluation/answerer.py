@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ccrl_cli.generators.base import Generator, SamplingSettings
+from ccrl_cli.generators.registry import choose_backend
 from ccrl_cli.models.context import Messages, PromptMeter
 from ccrl_cli.models.weights import Weights
 from ccrl_cli.pipelines.common.domains import Domain
@@ -48,8 +49,13 @@ class Answerer:
             settings: how it decodes.
             domain: whose sentences are answered.
             examples: the sentences.
+
+        Raises:
+            UsageError: the backend cannot hold answers to the types that are asked for.
         """
-        backend = self._profile.evaluation.backend
+        backend, _ = choose_backend(
+            self._profile.evaluation.backend, constrained=settings.answer_types is not None
+        )
         if backend == PLAIN:
             from ccrl_cli.generators.transformers import TransformersGenerator
 

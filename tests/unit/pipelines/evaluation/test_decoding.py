@@ -150,6 +150,11 @@ def test_a_server_decodes_by_votes_alone_and_not_typed(desk):
         desk.decode("typed", weights=None, greedy=greedy)
 
 
+def test_samples_are_not_held_to_types_by_a_backend_that_cannot(desk):
+    with pytest.raises(UsageError, match="cannot hold answers"):
+        desk.decode("vote", "generation.constrained=true", "evaluation.backend=unsloth")
+
+
 def digest(view, way, *values):
     return view.digest(load_profile("quickstart", values).profile, way)
 
