@@ -74,7 +74,7 @@ def read_layer(path: Path, label: str) -> tuple[Layer, str | None]:
             hint="give a file, or a name of `ccrl profile list`",
         ) from error
     try:
-        table = tomllib.loads(text)
+        table = _loads(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
         where = f"{label}:{place[1]}:{place[2]}" if place else f"{label}, at the end"
@@ -100,6 +100,33 @@ def read_layer(path: Path, label: str) -> tuple[Layer, str | None]:
     return layer, extends
 
 
+def _loads(text: str) -> dict[str, Any]:
+    """Parse TOML; values that are nested or written too deep to read are no valid TOML either."""
+    try:
+        table = tomllib.loads(text)
+        if _depth(table) > _DEEPEST:
+            raise RecursionError
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("values are nested too deeply") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # integers of thousands of digits
+        raise tomllib.TOMLDecodeError(str(error)) from None
+    return table
+
+
+def _depth(value: Any) -> int:
+    """Return how deeply a value is nested, without recursion."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [
+            item for items in inner for item in items if isinstance(item, dict | list) and item
+        ]
+    return depth
+
+
 def key_lines(text: str) -> dict[Key, int]:
     """Return the line (from 1) on which each key of a valid TOML text is written.
 
@@ -111,7 +138,9 @@ def key_lines(text: str) -> dict[Key, int]:
     for number, line in enumerate(text.split("\n"), start=1):
         pending.append(line)
         try:
-            statement = tomllib.loads("\n".join(pending))
+            if len(pending) > _SHORT_STATEMENT and not line.rstrip().endswith(_CLOSINGS):
+                continue  # a long value is not at its end yet
+            statement = _loads("\n".join(pending))
         except tomllib.TOMLDecodeError:
             continue
         first = number - len(pending) + 1
@@ -173,9 +202,14 @@ def _parse_value(raw: str, kind: type | None) -> Any:
     return value
 
 
+_DEEPEST = 32
+_SHORT_STATEMENT = 8
+_CLOSINGS = ("]", "}", '"', "'")
+
+
 def _parse_toml(raw: str) -> Any:
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
+        return _loads(f"value = {raw}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
         return raw
 

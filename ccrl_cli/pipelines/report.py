@@ -29,6 +29,7 @@ from ccrl_cli.report.drawing import require_report_packages
 from ccrl_cli.report.page import focus_of, render_page
 from ccrl_cli.report.values import ROLES, LabelBin, LabelFacts, RoundFacts, RunFacts
 from ccrl_cli.store.atomic import write_text
+from ccrl_cli.store.ownership import refuse_over_store
 from ccrl_cli.store.predictions import read_predictions
 from ccrl_cli.store.runs import RunDirectory
 
@@ -99,6 +100,7 @@ def report(
         compared=compared or compare_runs(paths),
     )
     target = output or _place(paths)
+    refuse_over_store(target)
     try:
         write_text(target, page.html)
     except OSError as error:

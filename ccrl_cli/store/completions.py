@@ -26,6 +26,7 @@ from ccrl_cli.store.export import ExportReport, Format, export_records
 from ccrl_cli.store.index import Entry, StoreIndex
 from ccrl_cli.store.inspection import StoreInfo, Verification, store_info, verify_store
 from ccrl_cli.store.jsonl import JsonlReader, JsonlWriter, bad_line
+from ccrl_cli.store.ownership import check_writable_store, refuse_over_store
 from ccrl_cli.store.shards import shard_of, shard_path
 
 Skip = Literal["pair", "input"]
@@ -57,6 +58,7 @@ class CompletionStore:
         self._mutex = threading.Lock()
 
     def __enter__(self) -> CompletionStore:
+        check_writable_store(self.path)
         self._writer = JsonlWriter(self.path)
         try:
             self._index = None
@@ -230,8 +232,13 @@ class CompletionStore:
     def export(
         self, path: Path, format: Format | None = None, models: Collection[str] | None = None
     ) -> ExportReport:
-        """Write the records that count as JSON Lines or Parquet (see export_records)."""
+        """Write the records that count as JSON Lines or Parquet (see export_records).
+
+        Raises:
+            UsageError: the path is this store, or another one.
+        """
         self.require()
+        refuse_over_store(path)
         return export_records(self.records(models), path, format)
 
     def _scan_once(self) -> None:

@@ -181,7 +181,7 @@ class StoreIndex:
             head = _decode_head(raw)
             if not raw.isascii():
                 raw.decode()  # what is skipped is not checked for it
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._spelling = None
             return False
         group = self._latest

@@ -153,3 +153,27 @@ def test_a_path_of_windows_in_double_quotes_is_explained(tmp_path, path):
     assert "write a Windows path in single quotes, or write it with /" in caught.value.hint
     file.write_text(f"[data.target]\npath = '{path}'\n", encoding="utf-8")
     assert read_layer(file, "p.toml")[0]["data", "target", "path"].value == path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 5000 + "]" * 5000,
+        ".".join("a" * 3000) + " = 1",
+        "a = " + "9" * 6000,
+        "a = " + "[" * 40 + "]" * 40,
+    ],
+    ids=["deep array", "deep key", "huge number", "nested"],
+)
+def test_values_too_deep_or_too_large_are_no_valid_toml(tmp_path, text):
+    place = tmp_path / "p.toml"
+    place.write_text(text, encoding="utf-8")
+    with pytest.raises(ProfileError, match="not valid TOML"):
+        read_layer(place, "p.toml")
+
+
+def test_lines_of_long_values_are_found_without_parsing_each_of_them_again():
+    values = "".join(f'  "type {n}",\n' for n in range(3000))
+    text = f"[data]\nlabels = [\n{values}]\nb = 1\n"
+    lines = key_lines(text)
+    assert (lines["data", "labels"], lines["data", "b"]) == (2, 3004)
