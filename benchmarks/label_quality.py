@@ -4,13 +4,14 @@
         --run "smollm2-crossner" --run "smollm2-crossner data.target.path=data/crossner_music ..."
 
 Each --run is a profile and its settings (SECTION.KEY=VALUE), as of a run whose completions and type
-scores are there: `ccrl generate`, and `ccrl curriculum score` once as the profile asks and once
-with --set confidence.type_questions=1. Rules whose type scores are missing are left out. Nothing is
+scores are there: `ccrl generate`, and for the rules of one question `ccrl curriculum score --set
+confidence.type_questions=1`. Rules whose type scores are missing are left out. Nothing is
 generated or trained. Prints one table; the file holds the same with every type's F1.
 
-Each rule adds one thing to the one above it. "Right types" has the gold type on every span that the
-votes found: what is lost to spans alone. AUROC is of the confidence of an entity against its being
-right; ECE is the gap between the two, over ten bins of equal mass.
+Where no rule says otherwise the profile does: the number of questions, the prior. "Right types" has
+the gold type on every span that the votes found: what is lost to spans alone. AUROC is of the
+confidence of an entity against its being right; ECE is the gap between the two, over ten bins of
+equal mass.
 """
 
 from __future__ import annotations
@@ -37,18 +38,23 @@ from ccrl_cli.pipelines.labelling.labels import LabelSet, load_labels
 from ccrl_cli.pipelines.labelling.samples import SampleSet, load_samples
 from ccrl_cli.records import Entity, Example, PseudoLabel
 
-PLAIN = ("confidence.unseen_type_bonus=0", "confidence.type_prototypes=false")
-ONE = ("confidence.type_rule=posterior", "confidence.type_questions=1")
+EVIDENCE = "confidence.type_rule=posterior"
+ONE = (EVIDENCE, "confidence.type_questions=1")
+NO_BONUS = "confidence.unseen_type_bonus=0"
+NO_PROTOTYPES = "confidence.type_prototypes=false"
 RULES: Mapping[str, Sequence[str]] = {
     "votes alone": ("confidence.type_rule=votes", "confidence.metric=entity_vote"),
-    "types by evidence, content-free prior": (
-        *ONE,
-        *PLAIN,
+    "one question, prior matching": (*ONE, NO_BONUS, NO_PROTOTYPES),
+    "one question, unseen types favoured": (*ONE, NO_PROTOTYPES),
+    "one question, prototypes": ONE,
+    "content-free prior": (
+        EVIDENCE,
+        NO_BONUS,
+        NO_PROTOTYPES,
         "confidence.type_prior=content_free",
     ),
-    "prior matching": (*ONE, *PLAIN),
-    "favour unseen types": (*ONE, PLAIN[1]),
-    "prototypes": ONE,
+    "prior matching": (EVIDENCE, NO_BONUS, NO_PROTOTYPES),
+    "unseen types favoured": (EVIDENCE, NO_PROTOTYPES),
     "as the profile says": (),
 }
 RIGHT = "right types"
