@@ -44,15 +44,15 @@ NO_BONUS = "confidence.unseen_type_bonus=0"
 NO_PROTOTYPES = "confidence.type_prototypes=false"
 RULES: Mapping[str, Sequence[str]] = {
     "votes alone": ("confidence.type_rule=votes", "confidence.metric=entity_vote"),
-    "one question, prior matching": (*ONE, NO_BONUS, NO_PROTOTYPES),
-    "one question, unseen types favoured": (*ONE, NO_PROTOTYPES),
-    "one question, prototypes": ONE,
-    "content-free prior": (
-        EVIDENCE,
+    "one question, content-free prior": (
+        *ONE,
         NO_BONUS,
         NO_PROTOTYPES,
         "confidence.type_prior=content_free",
     ),
+    "one question, prior matching": (*ONE, NO_BONUS, NO_PROTOTYPES),
+    "one question, unseen types favoured": (*ONE, NO_PROTOTYPES),
+    "one question, prototypes": ONE,
     "prior matching": (EVIDENCE, NO_BONUS, NO_PROTOTYPES),
     "unseen types favoured": (EVIDENCE, NO_PROTOTYPES),
     "as the profile says": (),
