@@ -119,7 +119,7 @@ def test_a_way_that_is_asked_for_is_answered_in_both_domains_and_no_other(run_di
     assert text == 0
     out = capsys.readouterr().out
     assert "before, vote" in out
-    assert "target: the labeller alone has F1" in out
+    assert "of the untrained labeller" in out
 
 
 def test_a_server_is_no_weights_to_score(run_dir, capsys):

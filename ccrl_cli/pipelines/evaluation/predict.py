@@ -112,8 +112,7 @@ def predict(
         reporter: told of progress and of what could not be read.
 
     Raises:
-        UsageError: the same type is asked for twice, a piece cannot hold anything, or types are
-            asked of a server.
+        UsageError: a piece cannot hold anything, or types are asked of a server.
         PreconditionError: a model, an adapter, a package or the types are missing.
     """
     started = time.perf_counter()
@@ -148,8 +147,6 @@ def _domain(profile: Profile, types: tuple[str, ...]) -> Domain:
     """Return the target domain, or one of the types that are asked for."""
     if not types:
         return load_domain(profile, "target")
-    if len(set(types)) < len(types):
-        raise UsageError("--types names a type twice", hint="list each type once")
     return Domain(
         role="target",
         spec=DatasetSpec(profile.data.target.reference),
