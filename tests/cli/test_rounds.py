@@ -250,6 +250,6 @@ def test_entities_open_over_both_rounds_and_every_sentence_is_drawn(words, capsy
     assert shares[0] < shares[-1] == 1.0
     assert metrics[0]["num_open"] > 0
     drawn = {key for row in metrics[:2] for key in row["inputs"]}
-    assert len(drawn) == 8, "two steps of four different sentences"
+    assert len(drawn) == 6, "two steps of three different sentences, and one of the source"
     assert invoke(["curriculum", "show", *words, "--set", "curriculum.unit=entity"]) == 0
     assert "open mentions" in capsys.readouterr().out
