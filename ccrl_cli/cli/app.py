@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,14 @@ from ccrl_cli.cli.output import (
 )
 from ccrl_cli.cli.signals import stopping_at_signals
 from ccrl_cli.cli.streams import may_be_misread, prepare_streams
-from ccrl_cli.errors import CcrlError, InterruptedRunError, PartialError, UsageError
+from ccrl_cli.errors import (
+    CcrlError,
+    IntegrityError,
+    InterruptedRunError,
+    PartialError,
+    PreconditionError,
+    UsageError,
+)
 
 COMMANDS: dict[str, str] = {
     "run": "Warm up if asked, generate, order, train, evaluate; call again to go on after a stop.",
@@ -193,10 +201,23 @@ def _document(
     return document(state.command or "ccrl", outcome, state.reporter.warnings, error)
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
 def _expected(error: BaseException) -> CcrlError | None:
     """Return the error as one of ours, or None for a bug."""
     if isinstance(error, CcrlError):
         return error
+    if isinstance(error, typer.Abort) and isinstance(error.__context__, EOFError):
+        return IntegrityError(  # the library of commands takes it for the end of typed input
+            "a file that is read ended before its content did",
+            hint="fetch or write it again; -v shows where it is read",
+        )
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return PreconditionError(
+            f"{error.filename or 'a file'} cannot be written: {error.strerror}",
+            hint="make room, or write elsewhere (run.dir), then call it again",
+        )
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return InterruptedRunError(
             "interrupted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -164,6 +165,9 @@ def _encodable(text: str) -> bool:
     return True
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return an aligned plain-text table; columns of numbers are set flush right."""
     cells = [[_cell(value) for value in row] for row in rows]
@@ -197,7 +201,12 @@ def _cell(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple | dict):
         return json.dumps(plain(value), ensure_ascii=False)
-    return "" if value is None else str(value)
+    return "" if value is None else _visible(str(value))
+
+
+def _visible(text: str) -> str:
+    """Return a text from a file or a server without characters that would steer a terminal."""
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 class ConsoleReporter:
@@ -228,7 +237,8 @@ class ConsoleReporter:
     def warn(self, message: str) -> None:
         """Say what the user should know, and keep it for the JSON document."""
         self.warnings.append(message)
-        self._write(paint("warning:", "33", self._stream, self.mode) + f" {message}")
+        said = "\n".join(map(_visible, message.split("\n")))
+        self._write(paint("warning:", "33", self._stream, self.mode) + f" {said}")
 
     @contextmanager
     def progress(

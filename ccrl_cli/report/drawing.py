@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,9 @@ def finish(drawing: Any, name: str, title: str, caption: str) -> Figure:
     import matplotlib
 
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        # The text stays text, and the reader's browser has the fonts.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
         drawing.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return Figure(name, title, caption, _inline(stream.getvalue(), name, f"{title}. {caption}"))
 

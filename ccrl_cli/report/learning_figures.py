@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,5 +115,9 @@ def _save(figure: Any, path: Path) -> None:
     import matplotlib as mpl
 
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-    with mpl.rc_context({"svg.hashsalt": "ccrl", "svg.fonttype": "none"}):
+    with (
+        mpl.rc_context({"svg.hashsalt": "ccrl", "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
         figure.savefig(path, dpi=150, metadata=metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pkgutil
@@ -92,6 +93,22 @@ def test_expected_errors(probe, capsys, error, code, kind, status):
         "error": {"kind": kind, "message": "m", "hint": "h"},
     }
     assert err.splitlines() == ["warning: careful", "error: m", "hint: h"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (EOFError("ended"), 5, "ended before its content did"),
+        (OSError(errno.ENOSPC, "No space left on device", "st.jsonl"), 3, "st.jsonl cannot be"),
+        (OSError(errno.EROFS, "Read-only file system", "x"), 3, "x cannot be written: Read-only"),
+    ],
+)
+def test_damaged_files_and_full_disks_are_no_bugs_and_no_interruptions(
+    probe, capsys, error, code, said
+):
+    probe(raising(error))
+    assert invoke(["probe"]) == code
+    assert said in capsys.readouterr().err
 
 
 def test_bugs_show_a_traceback_and_still_one_document(probe, capsys):

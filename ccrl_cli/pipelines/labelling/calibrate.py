@@ -19,7 +19,7 @@ from ccrl_cli.core.statistics import Interval
 from ccrl_cli.errors import PreconditionError, UsageError
 from ccrl_cli.pipelines.common.domains import Domain, Inputs, load_domain
 from ccrl_cli.pipelines.labelling.calibration_file import write_calibration
-from ccrl_cli.pipelines.labelling.labels import derive_labels, make_labeller
+from ccrl_cli.pipelines.labelling.labels import check_logprobs, derive_labels, make_labeller
 from ccrl_cli.pipelines.labelling.quality import LabelScore, score_labels
 from ccrl_cli.pipelines.labelling.samples import SampleSet, load_samples
 
@@ -214,6 +214,7 @@ def _confidences(
     fit_first = section.metric == "combined" and not section.weights
     try:
         if not fit_first:
+            check_logprobs(profile, found)
             labels = derive_labels(profile, domain, found, make_labeller(profile, domain))
             scores = score_labels(labels.labels, found.examples, domain.labels)
             return labels.confidence, scores, None

@@ -106,6 +106,14 @@ def load_labelled(profile: Profile, domain: Domain) -> Labelled:
     return Labelled(found, load_labels(profile, domain, found))
 
 
+def check_logprobs(profile: Profile, found: SampleSet) -> None:
+    """Raise ValueError if the confidence is that of log-probabilities and no completion has one."""
+    if profile.confidence.metric != "logprob":
+        return
+    if all(value is None for _, logprobs in found.samples.values() for value in logprobs):
+        raise ValueError("the logprob metric needs the log-probabilities of the completions")
+
+
 def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None) -> LabelSet:
     """Derive the pseudo-labels of the target's training inputs from the store.
 
@@ -126,6 +134,7 @@ def load_labels(profile: Profile, domain: Domain, found: SampleSet | None = None
     """
     found = load_samples(profile, domain) if found is None else found
     try:
+        check_logprobs(profile, found)
         labels = derive_labels(profile, domain, found, make_labeller(profile, domain))
     except ValueError as error:
         raise UsageError(

@@ -255,3 +255,11 @@ def test_json_for_another_program_of_windows_is_ascii(
         line = output.json_line({"text": "Müller"}, target)
     assert line == ('{"text": "M\\u00fcller"}' if escaped else '{"text": "Müller"}')
     assert json.loads(line) == {"text": "Müller"}
+
+
+def test_names_from_files_cannot_steer_a_terminal():
+    table = format_table(("type", "n"), [("LOC\x1b[2J\x1b]0;x\x07", 1), ("a\u202eb\n", 2)])
+    assert "\x1b" not in table
+    assert "LOC\\x1b[2J\\x1b]0;x\\x07" in table
+    assert "a\\u202eb\\n" in table
+    assert len(table.split("\n")) == 4

@@ -243,5 +243,7 @@ def test_bad_completions_are_refused():
         label([])
     with pytest.raises(ValueError, match="1 parses and 2 log"):
         label([says()], [None, None])
-    with pytest.raises(ValueError, match="needs the log-probabilities"):
-        label([says()], metric="logprob")
+
+
+def test_unknown_logprobs_are_the_least_sure():
+    assert label([says()], metric="logprob").confidence == 0.0
