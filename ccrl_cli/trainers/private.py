@@ -15,7 +15,7 @@ class PrivateMethod:
 
     Attributes:
         name: its name.
-        parameters: those that we pass or take, in order, without ``self``.
+        parameters: those that we pass or take by name or first, without ``self``.
         use: ``overridden`` or ``called``.
         reason: why no public argument does.
     """
@@ -41,7 +41,7 @@ PRIVATE_METHODS = (
     ),
     PrivateMethod(
         "_get_per_token_logps_and_entropies",
-        ("model", "input_ids", "attention_mask", "logits_to_keep"),
+        ("model", "batch_size"),
         "called",
         "before the first update, trainer and decoder are compared on the loss's probabilities",
     ),

@@ -34,7 +34,7 @@ def parameters(name: str) -> list[str]:
         for node in part.body
         if isinstance(node, ast.FunctionDef) and node.name == name
     )
-    return [argument.arg for argument in found.args.args][1:]
+    return [argument.arg for argument in (*found.args.args, *found.args.kwonlyargs)][1:]
 
 
 @pytest.mark.parametrize("name", LISTED)
