@@ -70,7 +70,7 @@ def test_a_full_disk_is_remembered_and_stops_nothing(tmp_path, monkeypatch):
         lasting.flush()
         monkeypatch.undo()
         monkeypatch.setattr(sys, "stdout", lasting)
-        assert stdout_failure().errno == 28
+        assert streams.stdout_failure().errno == 28
 
 
 class Console(io.StringIO):
