@@ -25,7 +25,7 @@ from ccrl_cli.cli.output import (
     write_line,
 )
 from ccrl_cli.cli.signals import stopping_at_signals
-from ccrl_cli.cli.streams import may_be_misread, prepare_streams
+from ccrl_cli.cli.streams import may_be_misread, prepare_streams, stdout_failure
 from ccrl_cli.errors import (
     CcrlError,
     IntegrityError,
@@ -144,13 +144,25 @@ def invoke(arguments: Sequence[str]) -> int:
                 code = app(list(arguments), prog_name="ccrl", obj=state, standalone_mode=False)
             if code == InterruptedRunError.exit_code:
                 raise KeyboardInterrupt
-            return code if code else _write_outcome(state, as_json)
+            return _lost_result(code if code else _write_outcome(state, as_json), state)
         except Exception as error:
             return _write_error(error, state, as_json)
         except KeyboardInterrupt as error:
             return _write_error(error, state, as_json)
     except KeyboardInterrupt:
         return InterruptedRunError.exit_code
+
+
+def _lost_result(code: int, state: State) -> int:
+    """Return the exit code, or that of a result that stdout did not take, which is said."""
+    failure = stdout_failure()
+    if failure is None:
+        return code
+    lost = PreconditionError(
+        f"the result could not be written: {failure.strerror}",
+        hint="the work is done and stored: make room, then call the command again",
+    )
+    return _write_error(lost, state, as_json=False)
 
 
 def _with_values(arguments: Sequence[str]) -> list[str]:

@@ -10,11 +10,16 @@ from typing import Any, TextIO
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr unable to fail: on a character, or because a reader has left.
+    """Make stdout and stderr unable to fail: on a character, a reader that left, a full disk.
 
-    Where Windows would choose an encoding, and the user has not, it is utf-8.
+    What cannot be said must not stop the work: a stream that is closed goes nowhere, and one that
+    fails goes nowhere from then on (`stdout_failure` tells of a result that was lost so). Where
+    Windows would choose an encoding, and the user has not, it is utf-8.
     """
     for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+            continue
         if (stream := getattr(sys, name)) is not None and stream is getattr(sys, f"__{name}__"):
             setattr(sys, name, _lasting(stream))
         reconfigure = getattr(getattr(sys, name), "reconfigure", None)
@@ -28,10 +33,21 @@ def encoding_is_chosen() -> bool:
     return bool(os.environ.get("PYTHONIOENCODING", "").partition(":")[0])
 
 
+def stdout_failure() -> OSError | None:
+    """Return why stdout could not be written, if it could not, a reader that left apart."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.failure if isinstance(raw, _Lasting) else None
+
+
 class _Lasting(io.FileIO):
-    """A stream whose reader may leave: what is written after that goes nowhere."""
+    """A stream that may fail, or whose reader may leave: what is written after goes nowhere.
+
+    Attributes:
+        failure: what it failed of, a reader that left apart.
+    """
 
     _put = io.FileIO.write
+    failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         try:
@@ -39,7 +55,7 @@ class _Lasting(io.FileIO):
         except OSError as error:
             # Windows calls a pipe that nobody reads an invalid argument.
             if error.errno not in (errno.EPIPE, errno.EINVAL):
-                raise
+                self.failure = error
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)

@@ -39,15 +39,19 @@ def split_text(text: str, max_characters: int) -> tuple[tuple[int, int], ...]:
     if max_characters < 1:
         raise ValueError(f"a piece of {max_characters} characters holds nothing")
     ranges: list[tuple[int, int]] = []
-    start = 0
+    start = covered = 0
     while len(text) - start > max_characters:
-        end = _break(text, start, start + max_characters)
+        end = _break(text, covered, start + max_characters)
         if end is not None:
             ranges.append((start, end))
-            start = end
+            start = covered = end
             continue
         end = _edge(text, start, start + max_characters)
+        if end <= covered:  # the overlap leaves no room for one more character
+            start = covered
+            continue
         ranges.append((start, end))
+        covered = end
         back = _edge(text, start, end - min(OVERLAP, max_characters // 4))
         start = back if start < back < end else end
     if start < len(text):

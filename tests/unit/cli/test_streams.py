@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import pytest
 import rich.console
@@ -63,13 +64,13 @@ def test_a_pipe_that_nobody_reads_is_called_two_ways(tmp_path, monkeypatch, numb
     assert (tmp_path / "out").read_text() == "taken\n"
 
 
-def test_a_full_disk_is_an_error_still(tmp_path, monkeypatch):
+def test_a_full_disk_is_remembered_and_stops_nothing(tmp_path, monkeypatch):
     with (tmp_path / "out").open("w", encoding="utf-8") as file:
         lasting = refusing(monkeypatch, file, 28)
-        with pytest.raises(OSError, match="refused"):
-            lasting.flush()
-        monkeypatch.undo()
         lasting.flush()
+        monkeypatch.undo()
+        monkeypatch.setattr(sys, "stdout", lasting)
+        assert streams.stdout_failure().errno == 28
 
 
 class Console(io.StringIO):

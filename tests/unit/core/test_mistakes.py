@@ -157,3 +157,13 @@ def test_a_cut_without_a_break_keeps_a_name_whole_in_one_piece():
 def test_no_cut_is_inside_a_character_as_seen():
     text = "e\u0301" * 30
     assert all(a % 2 == 0 and b % 2 == 0 for a, b in split_text(text, 9))
+
+
+def test_an_overlap_that_fills_a_piece_is_given_up():
+    # one character as seen is longer than what the overlap leaves of a piece
+    text = "दिल्लीमें\u200d👩\u200d🚀"
+    covered = 0
+    for a, b in split_text(text, 7):
+        assert a <= covered < b
+        covered = b
+    assert covered == len(text)
