@@ -9,6 +9,7 @@ from ccrl_cli.errors import UsageError
 from ccrl_cli.store.encoding import load_json
 
 _LONGEST_LINE = 64 * 2**20
+_BEGIN, _BYTE_ORDER_MARK = b'{"schema"', b"\xef\xbb\xbf"
 
 
 def check_writable_store(path: Path) -> None:
@@ -20,7 +21,9 @@ def check_writable_store(path: Path) -> None:
         return
     line, whole = _first_line(path)
     value = _object(line) if whole else None
-    torn = not whole and line.startswith((b'{"schema"', b'\xef\xbb\xbf{"schema"'))
+    torn = not whole and any(
+        line[: len(begin)] == begin[: len(line)] for begin in (_BEGIN, _BYTE_ORDER_MARK + _BEGIN)
+    )
     if not torn and not _is_record(value):
         raise UsageError(
             f"{path} is no store of ccrl: nothing is written to it",
@@ -51,7 +54,7 @@ def _first_line(path: Path) -> tuple[bytes, bool]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        value = load_json(line.removeprefix(b"\xef\xbb\xbf"))
+        value = load_json(line.removeprefix(_BYTE_ORDER_MARK))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -11,12 +11,13 @@ from ccrl_cli.config.dump import to_toml
 from ccrl_cli.config.schema import Profile
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+paths = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
 floats = st.floats(min_value=1e-12, max_value=1e12)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    texts,
+    paths,
     st.lists(texts, unique=True, max_size=4),
     st.dictionaries(texts, st.integers(0, 99).map(str), max_size=3),
     floats,

@@ -21,6 +21,7 @@ class Letters:
     """A tokenizer of one token a letter."""
 
     all_special_tokens = ("<end>",)
+    chat_template = "the contents, one behind the other"
 
     def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
         return "".join(message["content"] for message in messages)

@@ -1,12 +1,17 @@
+"""Which layers an adapter finds, and which number format a card has."""
+
 from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from ccrl_cli.errors import PreconditionError
+from lazily import lazy, needs
 
-from ccrl_cli.errors import PreconditionError  # noqa: E402
-from ccrl_cli.trainers.sft import add_adapter  # noqa: E402
+torch = lazy("torch")
+transformers = lazy("transformers")
+add_adapter = lazy("ccrl_cli.trainers.sft", "add_adapter")
+
+pytestmark = needs("torch", "transformers", "peft", "datasets")
 
 
 def gpt2():

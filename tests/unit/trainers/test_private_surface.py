@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import re
 import sys
@@ -11,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "trl", "peft")):
-    pytest.skip("needs torch, transformers, trl and peft", allow_module_level=True)
-
-from trl import GRPOTrainer
-
 import ccrl_cli.trainers
-from ccrl_cli.trainers.grpo import WeightedGrpoTrainer
 from ccrl_cli.trainers.private import PRIVATE_METHODS
+from lazily import lazy, needs
+
+GRPOTrainer = lazy("trl", "GRPOTrainer")
+WeightedGrpoTrainer = lazy("ccrl_cli.trainers.grpo", "WeightedGrpoTrainer")
+
+pytestmark = needs("torch", "transformers", "trl", "peft")
 
 LISTED = {method.name: method for method in PRIVATE_METHODS}
 
 
 def parameters(name: str) -> list[str]:
     """Return the parameters of a method but ``self``, as its source says: TRL decorates some."""
-    owner = next(kind for kind in GRPOTrainer.__mro__ if name in vars(kind))
+    owner = next(kind for kind in GRPOTrainer.mro() if name in vars(kind))
     tree = ast.parse(inspect.getsource(sys.modules[owner.__module__]))
     (found,) = (
         node
