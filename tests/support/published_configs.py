@@ -44,7 +44,7 @@ CONFIGS = {
 
 def cached_configs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a hub cache that holds these configurations and nothing else, and stay offline."""
-    import huggingface_hub
+    import huggingface_hub.constants
 
     commit = "c" * 40
     for name, config in CONFIGS.items():
