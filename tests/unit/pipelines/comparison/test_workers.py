@@ -142,8 +142,8 @@ import threading
 busy = threading.Event()
 with stopping_at_signals():
     for pair in _pairs_from_stdin(busy):
-        print("at work", flush=True)
         try:
+            print("at work", flush=True)
             while True:
                 time.sleep(0.05)
         except KeyboardInterrupt:
