@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -28,25 +28,7 @@ Arm = Literal[
     "oracle",
 ]
 
-ARMS: tuple[Arm, ...] = (
-    "zero-shot",
-    "labeller",
-    "majority-vote",
-    "naive-sft",
-    "sft-replay",
-    "naive-rl",
-    "naive-rl-rounds",
-    "naive-rl-weighted",
-    "threshold-only",
-    "curriculum",
-    "curriculum-unweighted",
-    "curriculum-sentences",
-    "random-order",
-    "anti-curriculum",
-    "random-reward",
-    "format-only",
-    "oracle",
-)
+ARMS: tuple[Arm, ...] = get_args(Arm)
 
 
 class Evaluation(Section):
